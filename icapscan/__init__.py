@@ -1,0 +1,3 @@
+"""icapscan: an ICAP (RFC 3507) virus-scanning server."""
+
+__version__ = "0.1.0"

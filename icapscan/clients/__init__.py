@@ -1,0 +1,1 @@
+"""asyncio shells that call others: the ICAP client."""

@@ -1,0 +1,1 @@
+"""The scanners side by side: one contract, one file an engine, and the fan-out over them."""

@@ -1,0 +1,67 @@
+"""The contract between the pipeline and a scanner. ``tests/conformance/engine.py`` is its executable form."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from msgspec import Struct
+
+from icapscan.findings import Finding, PartPath, Unscanned
+from icapscan.store import PartStore
+
+
+class Part(Struct, frozen=True):
+    """One complete part to scan. The store is owned by the pipeline and stays alive until the scan call returned."""
+
+    path: PartPath
+    store: PartStore
+    name: str = ""
+    """File name as declared, or empty. Untrusted text."""
+    media_type: str = ""
+    """Media type as declared, lower case, without parameters, or empty. Untrusted text."""
+
+
+class Report(Struct, frozen=True):
+    """What one engine says of one part: findings, or why it could not look, or both. Empty means scanned and clean."""
+
+    engine: str
+    findings: tuple[Finding, ...] = ()
+    unscanned: tuple[Unscanned, ...] = ()
+
+
+class Engine(Protocol):
+    """A scanner. All methods are called on one event loop.
+
+    A new engine is one file here that passes ``tests/conformance/engine.py``. Invariants:
+
+    * ``scan`` never raises for anything a part, a daemon or a library does: it returns a `Report` whose
+      ``unscanned`` says ENGINE_FAILED, TIMEOUT, OVER_LIMIT or ENCRYPTED. (`asyncio.CancelledError` passes through.)
+    * An empty report is a promise that the whole part was looked at.
+    * ``scan`` returns within ``seconds`` plus a small constant.
+    """
+
+    name: str
+    """A short word: ``yara``, ``clamd``, ``hash``."""
+
+    async def scan(self, part: Part, seconds: float) -> Report:
+        """Scan one part; give up with TIMEOUT after ``seconds``."""
+        ...
+
+    async def version(self) -> str:
+        """A text that changes whenever the same bytes may get another result (engine version, rules, database).
+
+        Goes into the ISTag. Raises `icapscan.errors.IcapscanError` when the engine cannot say (it is down).
+        """
+        ...
+
+    async def close(self) -> None:
+        """Free sockets, threads and files. Idempotent."""
+        ...
+
+
+class InlineEngine(Engine, Protocol):
+    """An engine that can also look at a few bytes at once, on the event loop, without waiting."""
+
+    def glance(self, data: bytes) -> tuple[Finding, ...]:
+        """Findings in a prefix (a preview of at most a few KiB). No finding proves nothing."""
+        ...

@@ -1,0 +1,58 @@
+"""The configuration tables ``[engines.*]``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from icapscan.limits import Bytes, Count, Seconds
+
+
+class YaraSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[engines.yara]``"""
+
+    enabled: bool = True
+    rules: tuple[str, ...] = ()
+    """Rule files (``.yar``, ``.yara``, or ``.yac`` compiled) or folders of them; empty = the shipped ``signatures/``."""
+    inline: Bytes = 16 * 1024
+    """Parts up to this size are matched on the event loop; larger ones in a thread (matching releases the GIL)."""
+    threads: Count = 2
+    """Threads for matching, per worker."""
+
+
+class ClamdSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[engines.clamd]``"""
+
+    enabled: Literal["auto"] | bool = "auto"
+    """``auto``: used when one of the addresses answers at start."""
+    address: tuple[Annotated[str, Meta(pattern="^(unix:/|tcp:).+")], ...] = ()
+    """``unix:/path`` or ``tcp:host:port`` (IPv6 as ``tcp:[::1]:3310``); empty = the usual sockets."""
+    connections: Count = 10
+    """Most connections to clamd from all workers together. clamd: MaxThreads 10."""
+    connect_timeout: Seconds = 2.0
+    reply_timeout: Seconds = 60.0
+    """Longest wait for one reply; the transaction's own deadline may be nearer."""
+    stream_max: Bytes = 100 * 1024 * 1024
+    """clamd's StreamMaxLength: a larger part is not sent by INSTREAM (UNSCANNED over-limit)."""
+    file_max: Bytes = 100 * 1024 * 1024
+    """clamd's MaxFileSize: clamd says OK to a larger part without reading it, so it is UNSCANNED(over-limit) here."""
+    poll: Seconds = 2.0
+    """How often the version is asked, to notice a reload or a death."""
+
+
+class HashSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[engines.hash]``: SHA-256 lists, one hex digest a line, optionally followed by a name."""
+
+    deny: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
+
+
+class EnginesSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[engines]``"""
+
+    report: Literal["first", "all"] = "first"
+    """``first``: the first INFECTED finding cancels the other engines; ``all``: every engine finishes."""
+    yara: YaraSettings = YaraSettings()
+    clamd: ClamdSettings = ClamdSettings()
+    hash: HashSettings = HashSettings()

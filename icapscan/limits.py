@@ -1,0 +1,103 @@
+"""Every bound on a transaction: the number, its reason, its precedent; and the one `Budget` nested decoders spend."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+Bytes = Annotated[int, Meta(ge=0, extra={"unit": "bytes"})]
+"""A size in bytes. In a configuration file also a string with a unit: ``"64 KiB"``, ``"200 MB"``."""
+Seconds = Annotated[float, Meta(gt=0, extra={"unit": "seconds"})]
+"""A time in seconds. In a configuration file also a string with a unit: ``"250 ms"``, ``"2 min"``."""
+Count = Annotated[int, Meta(ge=1)]
+Ratio = Annotated[float, Meta(gt=1)]
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+
+class Limits(Struct, frozen=True, forbid_unknown_fields=True):
+    """Bounds per transaction and per process (configuration table ``[limits]``)."""
+
+    body: Bytes = 2 * GIB
+    """Virgin body that is scanned at most; a larger one is UNSCANNED(over-limit)."""
+    depth: Count = 16
+    """Containers inside containers. ClamAV: MaxRecursion 17."""
+    parts: Count = 10_000
+    """Parts of one body. ClamAV: MaxFiles 10,000."""
+    unpacked: Bytes = 1 * GIB
+    """Bytes that all decoders together may produce for one body. ClamAV: MaxScanSize 400 MB."""
+    ratio: Ratio = 250.0
+    """Unpacked bytes for each body byte, counted once `ratio_from` bytes were unpacked. Real text packs up to about 100."""
+    ratio_from: Bytes = 16 * MIB
+    """Unpacked bytes below which the ratio does not matter: a small bomb costs nothing."""
+    seconds: Seconds = 120.0
+    """Time from the end of the body to the verdict. Squid's default icap_io_timeout is 15 min, a relay's data timeout 10 min."""
+    memory: Bytes = 512 * MIB
+    """The purse: memory for stored bodies in all workers together."""
+    disk: Bytes = 16 * GIB
+    """Unlinked files for stored bodies in all workers together."""
+    part_in_bytes: Bytes = 64 * KIB
+    """A part up to this size stays a bytes object (Squid's 204 bound is the same)."""
+    part_in_memory: Bytes = 8 * MIB
+    """A part up to this size stays in a memfd; a larger one moves to an unlinked file."""
+
+
+class Budget:
+    """What one transaction may still spend; shared by all its decoders.
+
+    Every ``take_*`` returns whether the whole amount was still there; the first that was not sets `spent`
+    to a word for the log and stays set, so that the verdict becomes UNSCANNED(over-limit).
+    """
+
+    __slots__ = ("_limits", "_started", "body", "parts", "spent", "unpacked")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._started = time.monotonic()
+        self.body = 0
+        self.unpacked = 0
+        self.parts = 0
+        self.spent: str | None = None
+
+    def take_body(self, count: int) -> bool:
+        """Count ``count`` more bytes of the virgin body."""
+        self.body += count
+        return self._within("body", self.body <= self._limits.body)
+
+    def output_left(self) -> int:
+        """Bytes that a decoder may produce next, so that output is bounded before it is produced (0 when spent)."""
+        if self.spent:
+            return 0
+        limits = self._limits
+        by_ratio = max(limits.ratio_from, int(self.body * limits.ratio))
+        return max(0, min(limits.unpacked, by_ratio) - self.unpacked)
+
+    def take_output(self, count: int) -> bool:
+        """Count ``count`` bytes that a decoder produced."""
+        self.unpacked += count
+        if self.unpacked > self._limits.unpacked:
+            return self._within("unpacked", False)
+        by_ratio = max(self._limits.ratio_from, int(self.body * self._limits.ratio))
+        return self._within("ratio", self.unpacked <= by_ratio)
+
+    def take_part(self, depth: int) -> bool:
+        """Count one more part, ``depth`` containers deep (the body itself is 0)."""
+        self.parts += 1
+        return self._within("parts", self.parts <= self._limits.parts) and self._within("depth", depth <= self._limits.depth)
+
+    def take_time(self) -> bool:
+        """Whether decoding may go on; the whole body may take `Limits.seconds` of decoding wall time."""
+        return self._within("seconds", time.monotonic() - self._started <= self._limits.seconds)
+
+    def exhaust(self, what: str) -> None:
+        """Mark the budget as spent by ``what`` (a decoder met a bound of its own, such as a window size)."""
+        self._within(what, False)
+
+    def _within(self, what: str, kept: bool) -> bool:
+        if not kept and self.spent is None:
+            self.spent = what
+        return kept

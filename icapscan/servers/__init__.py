@@ -1,0 +1,1 @@
+"""asyncio shells around the codecs: the ICAP server, its workers and their supervisor."""

@@ -1,0 +1,53 @@
+"""What is said about one ICAP transaction when it ended: the source of the log line and of the counters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from icapscan.findings import Verdict
+
+
+class TransactionRecord(Struct, frozen=True):
+    """One transaction. Texts are untrusted bytes from the peer, to be escaped by whoever prints them."""
+
+    client: str
+    """Peer address, ``host:port``."""
+    service: str
+    """Service name, or "" when the request did not get that far."""
+    method: str
+    """REQMOD, RESPMOD, OPTIONS, or "" for a request that could not be parsed."""
+    http_method: bytes
+    url: bytes
+    """From the encapsulated request head, or empty."""
+    user: bytes
+    """Decoded X-Authenticated-User or X-Client-Username, or empty."""
+    client_ip: bytes
+    """X-Client-IP as sent, or empty."""
+    size: int
+    """Bytes of the virgin body received."""
+    verdict: Verdict | None
+    """None where nothing was scanned (OPTIONS, echo, errors)."""
+    decision: str
+    """``allow``, ``block``, ``error``, or "" where there was none."""
+    reply: str
+    """What was answered, e.g. ``204``, ``200 copy``, ``200 block``, ``400``."""
+    status: int
+    """ICAP status code; 0 when the peer vanished before an answer."""
+    detail: str
+    """One plain sentence for errors, else empty."""
+    receive_seconds: float
+    """First byte of the request to the end of its body."""
+    scan_seconds: float
+    """End of the body to the verdict."""
+    reply_seconds: float
+    """Verdict to the last byte handed to the socket."""
+    bytes_in: int
+    """All ICAP bytes of the request."""
+    bytes_out: int
+    istag: str
+
+
+Observer = Callable[[TransactionRecord], None]
+"""Called once for each transaction, on the event loop; must be cheap and must not raise."""

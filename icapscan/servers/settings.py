@@ -1,0 +1,126 @@
+"""Everything ``icapscan serve`` is configured with, as frozen values. `icapscan.config` reads them from TOML."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from icapscan.engines.settings import EnginesSettings
+from icapscan.limits import KIB, MIB, Bytes, Count, Limits, Seconds
+from icapscan.policy.settings import PolicySettings
+
+Address = Annotated[str, Meta(pattern=r"^(\[[0-9a-fA-F:.%a-z]+\]|[^:\s]*):\d{1,5}$")]
+"""``host:port``; IPv6 in brackets; port 0 = any free port."""
+
+
+class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[server]``: the ICAP ports, processes and times."""
+
+    listen: tuple[Address, ...] = ("127.0.0.1:1344",)
+    tls_listen: tuple[Address, ...] = ()
+    """ICAPS: TLS from the first byte. Convention: port 11344."""
+    tls_certificate: str | None = None
+    tls_key: str | None = None
+    tls_client_ca: str | None = None
+    """When set, a client certificate signed by it is required."""
+    workers: Annotated[int, Meta(ge=0, le=256)] = 0
+    """0 = one for each processor."""
+    max_connections: Count = 1000
+    """Over all workers; announced as Max-Connections. One more gets 503."""
+    max_requests: Annotated[int, Meta(ge=0)] = 0
+    """Requests on one connection before it is closed; 0 = unlimited."""
+    idle_timeout: Seconds = 600.0
+    """A connection with no byte of a next request is closed silently. c-icap: 600 s."""
+    head_timeout: Seconds = 30.0
+    """From the first byte of a request to the end of its heads; then 408."""
+    body_timeout: Seconds = 300.0
+    """Longest gap between two pieces of a body; then 408. c-icap: 300 s."""
+    body_total: Seconds = 3600.0
+    """Longest time for one whole body; then 408."""
+    min_rate: Bytes = 0
+    """Bytes a second that a body must average once 30 s have passed; 0 = any rate."""
+    write_timeout: Seconds = 300.0
+    """A client that reads nothing of an answer for so long is cut off."""
+    final_crlf_grace: Seconds = 0.2
+    """Wait for the last CRLF of a body that some clients never send."""
+    drain_timeout: Seconds = 10.0
+    """SIGTERM: running transactions may take so long."""
+    linger_bytes: Bytes = 64 * MIB
+    linger_timeout: Seconds = 30.0
+    """After an early error answer: so much unread input is drained, so long, before the socket is closed."""
+    tolerate_bare_lf: bool = False
+    """Accept ICAP heads with bare LF line ends. Off: 400."""
+    spool: str | None = None
+    """Folder for unlinked files of large bodies; None = the system's temporary folder."""
+
+
+class AdminSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[admin]``: /healthz, /readyz, /metrics."""
+
+    enabled: bool = True
+    listen: Address = "127.0.0.1:8344"
+
+
+class ServiceSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[services.NAME]``: one ICAP service at ``/NAME`` and its aliases."""
+
+    kind: Literal["scan", "echo"] = "scan"
+    methods: tuple[Literal["REQMOD", "RESPMOD"], ...] = ("REQMOD", "RESPMOD")
+    aliases: tuple[str, ...] = ()
+    """Further paths, without the leading slash; ``""`` is the root."""
+    preview: Bytes = 4 * KIB
+    """Announced Preview; 0 announces ``Preview: 0``."""
+    options_ttl: Seconds = 3600.0
+
+
+SCAN_ALIASES = (
+    "", "srv_clamav", "virus_scan", "squidclamav", "scan", "respmod", "reqmod", "RESPMOD", "req", "resp", "av/respmod",
+    "av/reqmod", "wwreqmod", "wwrespmod", "interscan", "sandblast", "SYMCScanResp-AV", "SYMCScanReq-AV", "AVSCANRESP",
+    "AVSCANREQ", "OMSScanReq-AV", "OMSScanResp-AV",
+)  # fmt: skip
+"""Paths that ICAP clients use by default (PROTOCOL section E)."""
+
+DEFAULT_SERVICES = {
+    "avscan": ServiceSettings(aliases=SCAN_ALIASES),
+    "echo": ServiceSettings(kind="echo"),
+}
+
+
+class PageSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[page]``: the block page."""
+
+    template: str | None = None
+    """A jinja2 file in place of the shipped one."""
+    contact: str = ""
+    """Shown to the person whose download was blocked, e.g. a mail address."""
+
+
+class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[log]``: one line a transaction."""
+
+    format: Literal["plain", "json"] = "plain"
+    file: str | None = None
+    """Appended to; None = standard error."""
+    transactions: bool = True
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class CacheSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[cache]``: reserved; there is no verdict cache in this release."""
+
+    enabled: Literal[False] = False
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole configuration of one ``icapscan serve``."""
+
+    server: ServerSettings = ServerSettings()
+    admin: AdminSettings = AdminSettings()
+    engines: EnginesSettings = EnginesSettings()
+    limits: Limits = Limits()
+    policy: PolicySettings = PolicySettings()
+    services: dict[str, ServiceSettings] = DEFAULT_SERVICES
+    page: PageSettings = PageSettings()
+    log: LogSettings = LogSettings()
+    cache: CacheSettings = CacheSettings()
