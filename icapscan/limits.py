@@ -31,11 +31,11 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     unpacked: Bytes = 1 * GIB
     """Bytes that all decoders together may produce for one body. ClamAV: MaxScanSize 400 MB."""
     ratio: Ratio = 250.0
-    """Unpacked bytes for each body byte, counted once `ratio_from` bytes were unpacked. Real text packs up to about 100."""
+    """Unpacked bytes for each body byte, once `ratio_from` bytes were unpacked. Real text packs up to about 100."""
     ratio_from: Bytes = 16 * MIB
     """Unpacked bytes below which the ratio does not matter: a small bomb costs nothing."""
     seconds: Seconds = 120.0
-    """Time from the end of the body to the verdict. Squid's default icap_io_timeout is 15 min, a relay's data timeout 10 min."""
+    """End of the body to the verdict. Squid's icap_io_timeout is 15 min, a relay's data timeout 10 min."""
     memory: Bytes = 512 * MIB
     """The purse: memory for stored bodies in all workers together."""
     disk: Bytes = 16 * GIB
@@ -87,7 +87,9 @@ class Budget:
     def take_part(self, depth: int) -> bool:
         """Count one more part, ``depth`` containers deep (the body itself is 0)."""
         self.parts += 1
-        return self._within("parts", self.parts <= self._limits.parts) and self._within("depth", depth <= self._limits.depth)
+        return self._within("parts", self.parts <= self._limits.parts) and self._within(
+            "depth", depth <= self._limits.depth
+        )
 
     def take_time(self) -> bool:
         """Whether decoding may go on; the whole body may take `Limits.seconds` of decoding wall time."""

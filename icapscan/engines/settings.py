@@ -14,7 +14,7 @@ class YaraSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     enabled: bool = True
     rules: tuple[str, ...] = ()
-    """Rule files (``.yar``, ``.yara``, or ``.yac`` compiled) or folders of them; empty = the shipped ``signatures/``."""
+    """Rule files (``.yar``, ``.yara``, or compiled ``.yac``) or their folders; empty = the shipped ``signatures/``."""
     inline: Bytes = 16 * 1024
     """Parts up to this size are matched on the event loop; larger ones in a thread (matching releases the GIL)."""
     threads: Count = 2

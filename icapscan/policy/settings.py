@@ -29,6 +29,6 @@ class PolicySettings(Struct, frozen=True, forbid_unknown_fields=True):
     """``allow``: passed with headers that say so."""
     unscanned: UnscannedSettings = UnscannedSettings()
     failures: Literal["error", "allow"] = "error"
-    """``error``: ICAP 500/503 when an engine failed or was too slow; ``allow`` fails open, and the log says so each time."""
+    """``error``: ICAP 500/503 when an engine failed or was too slow; ``allow`` fails open, and the log says so."""
     rules: tuple[dict[str, object], ...] = ()
     """Ordered rules; not implemented in this release: a rule here is a configuration error, never ignored."""

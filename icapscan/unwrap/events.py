@@ -50,7 +50,7 @@ PartEvent = PartBegin | PartData | PartEnd | PartFailed | AnomalyFound
 
 
 class Decoder(Protocol):
-    """One format, fed with bytes as they arrive. Output of one call is bounded by the `Budget` before it is produced."""
+    """One format, fed with bytes as they arrive. Output is bounded by the `Budget` before it is produced."""
 
     def feed(self, data: bytes | memoryview) -> list[PartEvent]:
         """More input; the list may be empty when more is needed."""

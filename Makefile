@@ -1,0 +1,71 @@
+# Two commands do everything: `make serve` and `make test`. Both build .venv first, and again when pyproject.toml changed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test test-full lint check bench bench-full peers wheel clean
+
+help:
+	@echo "make serve       install into .venv and start the scanner on its defaults (ARGS='--listen 0.0.0.0:1344')"
+	@echo "make test        format, lint, types, import contract and all tests (PYTEST_ARGS='-k codings')"
+	@echo "make test-full   the same with the heavy tests"
+	@echo "make bench       a short benchmark beside c-icap; bench-full: the long one"
+	@echo "make lint        format, lint, types and import contract only"
+	@echo "make clean       remove .venv, caches and build results"
+
+# --- environments ------------------------------------------------------------------------------------------------------
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "icapscan needs Python 3.11 or newer; say which with: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "Python's venv module is missing; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $(VENV)/.installed $@
+
+# Debian's packages of the real peers, as root; then the foreign client that is built against one of them.
+peers: $(VENV)/.installed-dev
+	@.ci/peers $(BIN)/python
+
+# --- run ---------------------------------------------------------------------------------------------------------------
+
+serve: $(VENV)/.installed
+	$(BIN)/icapscan serve $(ARGS)
+
+# --- check -------------------------------------------------------------------------------------------------------------
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict
+	$(BIN)/lint-imports
+
+test: peers lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not full" $(PYTEST_ARGS)
+
+test-full: peers lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+
+bench: peers
+	$(BIN)/python -m benchmarks.run $(ARGS)
+
+bench-full: peers
+	$(BIN)/python -m benchmarks.run --full $(ARGS)
+
+wheel: $(VENV)/.installed-dev
+	$(BIN)/python -m build --wheel
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache benchmarks/build
+	find icapscan tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
