@@ -29,7 +29,7 @@ def missing(what: str) -> NoReturn:
 
 
 def corpus_folder() -> Path:
-    """The corpus: ``$ICAPSCAN_CORPUS``, else ``../shared/corpus`` beside the checkout; without it skips (in CI fails)."""
+    """The corpus: ``$ICAPSCAN_CORPUS``, else ``../shared/corpus`` beside the checkout; without it skip, in CI fail."""
     given = os.environ.get("ICAPSCAN_CORPUS")
     folder = Path(given) if given else ROOT.parent / "shared" / "corpus"
     if not (folder / "manifest.tsv").is_file():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from icapscan.engines.settings import EnginesSettings
 from icapscan.limits import KIB, MIB, Bytes, Count, Limits, Seconds
@@ -120,7 +120,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     engines: EnginesSettings = EnginesSettings()
     limits: Limits = Limits()
     policy: PolicySettings = PolicySettings()
-    services: dict[str, ServiceSettings] = DEFAULT_SERVICES
+    services: dict[str, ServiceSettings] = field(default_factory=DEFAULT_SERVICES.copy)
     page: PageSettings = PageSettings()
     log: LogSettings = LogSettings()
     cache: CacheSettings = CacheSettings()
