@@ -1,0 +1,95 @@
+"""The events of an ICAP connection. The same classes are received by one end and sent by the other."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from icapscan.errors import ProtocolError
+from icapscan.wire.encapsulated import Encapsulated
+from icapscan.wire.fields import Fields
+
+
+class RequestHead(Struct, frozen=True):
+    """An ICAP request line and its fields (RFC 3507 4.3.2), without the encapsulated heads."""
+
+    method: bytes
+    uri: bytes
+    fields: Fields
+    encapsulated: Encapsulated
+    preview: int | None = None
+    """Announced preview in bytes; None without a Preview header, and always None where no body follows."""
+    path: bytes = b""
+    """Of the URI, percent-decoded where that is harmless, without a trailing slash (PROTOCOL S27-S29)."""
+    allow_204: bool = False
+    allow_206: bool = False
+    allow_trailers: bool = False
+    close: bool = False
+    """The peer asked for ``Connection: close``."""
+
+
+class ResponseHead(Struct, frozen=True):
+    """An ICAP status line and its fields (RFC 3507 4.3.3); never 100, which is `Continue`."""
+
+    status: int
+    reason: bytes
+    fields: Fields
+    encapsulated: Encapsulated
+    trailer: bool = False
+    """An ICAP trailer follows the body (draft-rousskov-icap-trailers); only where the client offered it."""
+    close: bool = False
+
+
+class HttpHeads(Struct, frozen=True):
+    """The encapsulated HTTP heads, byte for byte as they travel; None where there is none (or an empty section)."""
+
+    req_hdr: bytes | None = None
+    res_hdr: bytes | None = None
+
+
+class BodyChunk(Struct, frozen=True):
+    """Some bytes of the encapsulated body, transfer coding removed. How they are cut means nothing."""
+
+    data: bytes | memoryview
+
+
+class PreviewEnd(Struct, frozen=True):
+    """The preview ended and there is more: the server answers `Continue` or finally (RFC 3507 4.5)."""
+
+
+class BodyEnd(Struct, frozen=True):
+    """The body is complete."""
+
+    ieof: bool = False
+    """The whole body fitted into the preview."""
+    trailers: bytes = b""
+    """Field lines of the trailer section as they travel, without the final empty line."""
+    use_original_body: int | None = None
+    """206 only: the rest is the original body from this offset on (draft-icap-ext-partial-content)."""
+
+
+class Trailer(Struct, frozen=True):
+    """The ICAP trailer of a response."""
+
+    fields: Fields
+
+
+class Continue(Struct, frozen=True):
+    """``100 Continue``."""
+
+    expected: bool = True
+    """False where no preview was waiting: a client ignores the first such (PROTOCOL C15)."""
+
+
+class PeerClosed(Struct, frozen=True):
+    """The peer will send no more, and nothing that it began is incomplete."""
+
+
+class Failure(Struct, frozen=True):
+    """The peer broke the protocol, or left in the middle of a message. Nothing more is read."""
+
+    error: ProtocolError
+
+
+Event = (
+    RequestHead | ResponseHead | HttpHeads | BodyChunk | PreviewEnd | BodyEnd | Trailer | Continue | PeerClosed | Failure
+)
