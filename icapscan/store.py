@@ -6,6 +6,8 @@ the virgin copy: nothing is copied. No event loop in here; the file writes go to
 
 from __future__ import annotations
 
+import enum
+import errno
 import hashlib
 import mmap
 import os
@@ -32,6 +34,12 @@ class Purse:
         return self.memory_left > 0 or self.disk_left > 0
 
 
+class _Tier(enum.Enum):
+    CHUNKS = "chunks"
+    MEMFD = "memfd"
+    FILE = "file"
+
+
 class PartStore:
     """The bytes of one part, appended as they arrive, then read as often as wanted.
 
@@ -39,45 +47,40 @@ class PartStore:
     the purse has no memory left) an unlinked file in ``folder``.
     """
 
-    __slots__ = ("_chunks", "_disk", "_fd", "_folder", "_limits", "_mapped", "_memory", "_purse", "_sha256", "size")
+    __slots__ = ("_charged", "_chunks", "_fd", "_folder", "_limits", "_mapped", "_purse", "_sha256", "_tier", "size")
 
     def __init__(self, purse: Purse, limits: Limits, folder: str | None = None) -> None:
         self._purse = purse
         self._limits = limits
         self._folder = folder
+        self._tier = _Tier.CHUNKS
         self._chunks: list[bytes | memoryview] = []
         self._fd = -1
         self._mapped: mmap.mmap | None = None
-        self._memory = 0
-        self._disk = 0
+        self._charged = 0
         self._sha256: str | None = None
         self.size = 0
 
     @classmethod
     def of(cls, data: bytes) -> PartStore:
         """A store that holds ``data`` outside any purse: for self-tests, the command line and tests."""
-        limits = Limits()
-        store = cls(Purse(len(data), len(data)), limits)
+        store = cls(Purse(len(data), len(data)), Limits())
         store.append(data)
         return store
 
     def append(self, data: bytes | memoryview) -> None:
         """Add bytes at the end. Raises `StoreFull` when neither memory nor disk is left; the store stays readable."""
         count = len(data)
-        size = self.size + count
-        if self._fd < 0:
-            if size <= self._limits.part_in_bytes and self._purse.memory_left >= count:
-                self._purse.memory_left -= count
-                self._memory += count
-                self._chunks.append(data)
-                self.size = size
-                return
-            self._open(size)
-        if not self._disk and self._memory and (size > self._limits.part_in_memory or self._purse.memory_left < count):
-            self._move_to_disk()
+        tier = self._fitting_tier(self.size + count, count)
+        if tier is not self._tier:
+            self._move(tier)
         self._charge(count)
-        _write_all(self._fd, data, self.size)
-        self.size = size
+        if tier is _Tier.CHUNKS:
+            self._chunks.append(data)
+        else:
+            _write_all(self._fd, data, self.size)
+        self.size += count
+        self._sha256 = None
 
     def close(self) -> None:
         """Free everything. Idempotent."""
@@ -91,24 +94,25 @@ class PartStore:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-        self._purse.memory_left += self._memory
-        self._purse.disk_left += self._disk
-        self._memory = self._disk = self.size = 0
+        self._refund()
+        self._tier = _Tier.CHUNKS
+        self.size = 0
 
     def contents(self) -> bytes | None:
         """The whole part as bytes when it is small enough to be kept so, else None."""
-        if self._fd >= 0:
+        if self._tier is not _Tier.CHUNKS:
             return None
-        if len(self._chunks) != 1 or not isinstance(self._chunks[0], bytes):
-            self._chunks = [b"".join(self._chunks)]
-        chunk = self._chunks[0]
-        assert isinstance(chunk, bytes)
-        return chunk
+        chunks = self._chunks
+        if len(chunks) == 1 and isinstance(chunks[0], bytes):
+            return chunks[0]
+        whole = b"".join(chunks)
+        self._chunks = [whole]
+        return whole
 
     def fileno(self) -> int:
         """A descriptor of the whole part, owned by the store. A small part moves to a memfd for it."""
-        if self._fd < 0:
-            self._open(self.size)
+        if self._tier is _Tier.CHUNKS:
+            self._move(_Tier.MEMFD)
         return self._fd
 
     def view(self) -> bytes | mmap.mmap:
@@ -116,6 +120,8 @@ class PartStore:
         small = self.contents()
         if small is not None:
             return small
+        if self.size == 0:
+            return b""
         if self._mapped is None or len(self._mapped) != self.size:
             self._mapped = mmap.mmap(self._fd, self.size, access=mmap.ACCESS_READ)
         return self._mapped
@@ -130,12 +136,8 @@ class PartStore:
 
     def pieces(self, start: int = 0, size: int = READ_SIZE) -> Iterator[bytes | memoryview]:
         """The bytes from ``start`` on, in pieces of at most ``size``."""
-        if self._fd < 0:
-            whole = self.contents() or b""
-            if start == 0 and len(whole) <= size:
-                if whole:
-                    yield whole
-                return
+        whole = self.contents()
+        if whole is not None:
             view = memoryview(whole)
             for at in range(start, len(whole), size):
                 yield view[at : at + size]
@@ -157,55 +159,54 @@ class PartStore:
             self._sha256 = digest.hexdigest()
         return self._sha256
 
-    def _open(self, size: int) -> None:
-        """Leave the list of chunks for a descriptor that will hold ``size`` bytes soon."""
-        more = size - self.size
-        if size <= self._limits.part_in_memory and self._purse.memory_left >= more:
-            self._fd = os.memfd_create("part", os.MFD_CLOEXEC)
+    def _fitting_tier(self, size: int, more: int) -> _Tier:
+        """Where a part of ``size`` bytes, ``more`` of them new, belongs. A part never moves back down."""
+        memory = self._purse.memory_left >= more
+        if self._tier is _Tier.FILE or size > self._limits.part_in_memory or not memory:
+            return _Tier.FILE
+        if self._tier is _Tier.CHUNKS and size <= self._limits.part_in_bytes:
+            return _Tier.CHUNKS
+        return _Tier.MEMFD
+
+    def _move(self, tier: _Tier) -> None:
+        """Change the tier and take the bytes along. Raises `StoreFull` and stays where it was when there is no room."""
+        if tier is _Tier.FILE:
+            if self._purse.disk_left < self.size:
+                raise StoreFull("There is no room left to keep this body.")
+            descriptor = _unlinked_file(self._folder)
         else:
-            self._fd = _unlinked_file(self._folder)
-            self._disk, self._memory = self._exchange()
-        at = 0
-        for chunk in self._chunks:
-            _write_all(self._fd, chunk, at)
-            at += len(chunk)
-        self._chunks = []
-
-    def _exchange(self) -> tuple[int, int]:
-        """Pay back memory and take as much disk; returns the new (disk, memory) charge."""
-        if self._purse.disk_left < self._memory:
-            os.close(self._fd)
-            self._fd = -1
-            raise StoreFull("There is no room left to keep this body.")
-        self._purse.memory_left += self._memory
-        self._purse.disk_left -= self._memory
-        return self._memory, 0
-
-    def _move_to_disk(self) -> None:
-        memfd, self._fd = self._fd, _unlinked_file(self._folder)
+            descriptor = os.memfd_create("part", os.MFD_CLOEXEC)
         try:
-            self._disk, self._memory = self._exchange()
-        except StoreFull:
-            self._fd = memfd
+            at = 0
+            for piece in self.pieces():
+                _write_all(descriptor, piece, at)
+                at += len(piece)
+        except BaseException:
+            os.close(descriptor)
             raise
-        at = 0
-        while at < self.size:
-            at += os.sendfile(self._fd, memfd, at, self.size - at)
-        os.close(memfd)
+        if self._fd >= 0:
+            os.close(self._fd)
+        size = self.size
+        self._refund()
+        self._tier, self._fd, self._chunks = tier, descriptor, []
+        self._charge(size)
 
     def _charge(self, count: int) -> None:
-        on_disk = self._disk or not self._memory
-        if on_disk and self.size + count <= self._limits.part_in_memory and not self._disk:
-            on_disk = False
-        left = self._purse.disk_left if on_disk else self._purse.memory_left
-        if left < count:
-            raise StoreFull("There is no room left to keep this body.")
-        if on_disk:
-            self._purse.disk_left -= count
-            self._disk += count
+        purse = self._purse
+        if self._tier is _Tier.FILE:
+            if purse.disk_left < count:
+                raise StoreFull("There is no room left to keep this body.")
+            purse.disk_left -= count
         else:
-            self._purse.memory_left -= count
-            self._memory += count
+            purse.memory_left -= count
+        self._charged += count
+
+    def _refund(self) -> None:
+        if self._tier is _Tier.FILE:
+            self._purse.disk_left += self._charged
+        else:
+            self._purse.memory_left += self._charged
+        self._charged = 0
 
 
 def _unlinked_file(folder: str | None) -> int:
@@ -215,8 +216,14 @@ def _unlinked_file(folder: str | None) -> int:
 
 
 def _write_all(descriptor: int, data: bytes | memoryview, at: int) -> None:
+    """Raises `StoreFull` when the disk is full."""
     view = memoryview(data)
     while view:
-        written = os.pwrite(descriptor, view, at)
+        try:
+            written = os.pwrite(descriptor, view, at)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise StoreFull("There is no room left on the disk to keep this body.") from error
+            raise
         at += written
         view = view[written:]
