@@ -77,6 +77,7 @@ class PartStore:
         self._charge(count)
         if tier is _Tier.CHUNKS:
             self._chunks.append(data)
+            self._drop_descriptor()
         else:
             _write_all(self._fd, data, self.size)
         self.size += count
@@ -91,9 +92,7 @@ class PartStore:
                 mapped.close()
             except BufferError:  # a scanner thread that outlived its deadline still reads it; it goes with that thread
                 pass
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._drop_descriptor()
         self._refund()
         self._tier = _Tier.CHUNKS
         self.size = 0
@@ -110,9 +109,10 @@ class PartStore:
         return whole
 
     def fileno(self) -> int:
-        """A descriptor of the whole part, owned by the store. A small part moves to a memfd for it."""
-        if self._tier is _Tier.CHUNKS:
-            self._move(_Tier.MEMFD)
+        """A descriptor of the whole part, owned by the store. A small part is written to a memfd for it, and kept too."""
+        if self._fd < 0:
+            self._fd = os.memfd_create("part", os.MFD_CLOEXEC)
+            _write_all(self._fd, self.contents() or b"", 0)
         return self._fd
 
     def view(self) -> bytes | mmap.mmap:
@@ -184,12 +184,16 @@ class PartStore:
         except BaseException:
             os.close(descriptor)
             raise
-        if self._fd >= 0:
-            os.close(self._fd)
+        self._drop_descriptor()
         size = self.size
         self._refund()
         self._tier, self._fd, self._chunks = tier, descriptor, []
         self._charge(size)
+
+    def _drop_descriptor(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
     def _charge(self, count: int) -> None:
         purse = self._purse

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import re
 from functools import lru_cache
+from itertools import pairwise
 
 from msgspec import Struct
 
@@ -84,7 +85,7 @@ def parse_encapsulated(value: bytes, most: int = 64 * KIB) -> Encapsulated:
         raise ProtocolError("The Encapsulated header must list req-hdr, res-hdr and one body entry, in this order.")
     if offsets[0] != 0:
         raise ProtocolError("The first offset in the Encapsulated header must be 0.")
-    lengths = [after - before for before, after in zip(offsets, offsets[1:], strict=False)]
+    lengths = [after - before for before, after in pairwise(offsets)]
     if any(length < 0 for length in lengths):
         raise ProtocolError("The offsets in the Encapsulated header decrease.")
     if any(length > most for length in lengths):

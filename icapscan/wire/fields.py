@@ -66,7 +66,7 @@ class Fields:
 
 
 def parse_fields(block: bytes, most: int, what: str = "header") -> Fields:
-    """A received block of field lines. Raises `ProtocolError` naming the first line that is not one (PROTOCOL D20-D29)."""
+    """A received block of field lines. Raises `ProtocolError` naming the first bad line (PROTOCOL D20-D29)."""
     if block.count(b"\n") > most:
         raise ProtocolError(f"The {what} has more than {most} field lines.")
     if not _BLOCK.fullmatch(block):

@@ -161,9 +161,8 @@ class IcapConnection:
         """What the end of input means: only between messages, or behind a complete one, is it orderly."""
         state = self._peer_state()
         self._eof = False
-        if state in (State.DONE, State.FAILED):
-            events.append(PeerClosed())
-        elif state is State.IDLE and not self._pending and (self.role is Role.SERVER or self._request is None):
+        between = state is State.IDLE and not self._pending and (self.role is Role.SERVER or self._request is None)
+        if between or state in (State.DONE, State.FAILED):
             events.append(PeerClosed())
         else:
             self._fail()
@@ -234,7 +233,8 @@ class IcapConnection:
 
     def _read_tolerant_head(self, data: bytes, at: int, events: list[Event]) -> int:
         """A head with bare LF line ends, where the configuration accepts them."""
-        stops = [(found, len(mark)) for mark in (b"\r\n\r\n", b"\n\n", b"\n\r\n") if (found := data.find(mark, at)) >= 0]
+        marks = (b"\r\n\r\n", b"\n\n", b"\n\r\n")
+        stops = [(found, len(mark)) for mark in marks if (found := data.find(mark, at)) >= 0]
         if not stops:
             if len(data) - at > self._limits.head:
                 raise ProtocolError(f"The head is longer than {self._limits.head} bytes.")

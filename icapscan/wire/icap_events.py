@@ -91,5 +91,14 @@ class Failure(Struct, frozen=True):
 
 
 Event = (
-    RequestHead | ResponseHead | HttpHeads | BodyChunk | PreviewEnd | BodyEnd | Trailer | Continue | PeerClosed | Failure
+    RequestHead
+    | ResponseHead
+    | HttpHeads
+    | BodyChunk
+    | PreviewEnd
+    | BodyEnd
+    | Trailer
+    | Continue
+    | PeerClosed
+    | Failure
 )

@@ -6,7 +6,7 @@ import re
 
 from icapscan.errors import ProtocolError
 from icapscan.wire.encapsulated import NO_BODY, Encapsulated, check_request_form, parse_encapsulated
-from icapscan.wire.fields import TOKEN, Fields, parse_fields
+from icapscan.wire.fields import Fields, parse_fields
 from icapscan.wire.icap_events import RequestHead, ResponseHead
 from icapscan.wire.limits import WireLimits
 
