@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
+from types import ModuleType
+from typing import NoReturn
 
 import pytest
 
@@ -11,9 +14,20 @@ import pytest
 def require(program: str, package: str) -> str:
     """The path of ``program``. Without it the test is skipped, naming the Debian ``package``; in CI it fails."""
     path = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
-    if path is not None:
-        return path
-    missing = f"{program} is not installed: install Debian package {package}"
-    if os.environ.get("CI") == "true":
-        pytest.fail(missing)
-    pytest.skip(missing)
+    if path is None:
+        _missing(f"{program} is not installed: install Debian package {package}")
+    return path
+
+
+def require_module(module: str, package: str, hint: str = "") -> ModuleType:
+    """Python's ``module``. Without it the test is skipped, naming the PyPI ``package``; in CI it fails."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        _missing(f"Python module {module} is not there ({error}): pip install {package}{hint}")
+
+
+def _missing(what: str) -> NoReturn:
+    if os.environ.get("CI", "").lower() not in ("", "0", "false"):
+        pytest.fail(f"in CI this is a failure: {what}", pytrace=False)
+    pytest.skip(what)
