@@ -41,7 +41,7 @@ class ChunkReader:
     ``allow_original`` is whether ``use-original-body`` on the last chunk means something (a 206 answer).
     """
 
-    __slots__ = ("_allow_original", "_end", "_extensions", "_left", "_limits", "_step", "size")
+    __slots__ = ("_allow_original", "_end", "_extensions", "_left", "_limits", "_most", "_step", "size")
 
     def __init__(self, limits: WireLimits) -> None:
         self._limits = limits
@@ -50,13 +50,15 @@ class ChunkReader:
         self._step = _SIZE_STEP
         self._extensions = 0
         self._allow_original = False
+        self._most = _LARGEST
         self.size = 0
 
-    def begin(self, *, again: bool = False, allow_original: bool = False) -> None:
-        """Expect a body. ``again``: it goes on after a preview, and its totals are kept."""
+    def begin(self, *, again: bool = False, allow_original: bool = False, most: int = _LARGEST) -> None:
+        """Expect a body of ``most`` bytes at most. ``again``: it goes on after a preview, and its totals are kept."""
         self._end = None
         self._step = _SIZE_STEP
         self._allow_original = allow_original
+        self._most = most
         if not again:
             self._extensions = self.size = 0
 
@@ -89,6 +91,8 @@ class ChunkReader:
                 self._left = self._read_size(line)
                 if self._left:
                     self.size += self._left
+                    if self.size > self._most:
+                        raise ProtocolError("The preview is far longer than announced.")
                     self._step = _DATA_STEP
                 else:
                     self._step = _TRAILERS_STEP
@@ -154,15 +158,18 @@ class ChunkReader:
             return at + 2, end
         stop = data.find(b"\r\n\r\n", at, at + self._limits.trailer + 4)
         if stop < 0:
-            self._check_unfinished(data, at, self._limits.trailer, "trailer section", lines=True)
+            self._check_unfinished(data, at, self._limits.trailer + 2, "trailer section", lines=True)
             return at, None
         trailers = _kept(parse_fields(data[at : stop + 2], self._limits.fields, "trailer section"))
         return stop + 4, BodyEnd(end.ieof, trailers, end.use_original_body)
 
     @staticmethod
     def _check_unfinished(data: bytes, at: int, most: int, what: str, *, lines: bool = False) -> None:
-        """Refuse early what can no longer become right, so that nobody waits for it."""
-        if len(data) - at > most:
+        """Refuse early what can no longer become right, so that nobody waits for it.
+
+        One byte beyond ``most`` may be the CR of a line end that is not whole yet.
+        """
+        if len(data) - at > most + 1:
             raise ProtocolError(f"The {what} is longer than {most} bytes.")
         newline = data.find(b"\n", at)
         while newline >= 0:

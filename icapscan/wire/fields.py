@@ -22,11 +22,12 @@ class Fields:
     Names are looked up in lower case. Values are stripped of white space, and folded lines are joined by one space.
     """
 
-    __slots__ = ("_index", "raw")
+    __slots__ = ("_index", "_repeated", "raw")
 
     def __init__(self, raw: bytes = b"") -> None:
         self.raw = raw
         self._index: dict[bytes, bytes] | None = None
+        self._repeated: frozenset[bytes] = frozenset()
 
     @classmethod
     def compose(cls, lines: Iterable[tuple[bytes, bytes]]) -> Fields:
@@ -42,8 +43,14 @@ class Fields:
         """The value of the field ``name`` (lower case); several lines are joined by ``", "``; None if absent."""
         index = self._index
         if index is None:
-            index = self._index = _index(self.raw)
+            index, self._repeated = _index(self.raw)
+            self._index = index
         return index.get(name)
+
+    def repeated(self, name: bytes) -> bool:
+        """Whether more than one line carries the field ``name`` (lower case)."""
+        self.get(name)
+        return name in self._repeated
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Name as spelled and unfolded value, line by line."""
@@ -74,16 +81,19 @@ def parse_fields(block: bytes, most: int, what: str = "header") -> Fields:
     return Fields(block)
 
 
-def _index(raw: bytes) -> dict[bytes, bytes]:
+def _index(raw: bytes) -> tuple[dict[bytes, bytes], frozenset[bytes]]:
+    """Values by lower-case name, and the names of more than one line."""
     index: dict[bytes, bytes] = {}
+    repeated = []
     for line in _logical_lines(raw):
         name, _, value = line.partition(b":")
         name = name.lower()
         value = value.strip(b" \t")
         if name in index:
             value = index[name] + b", " + value
+            repeated.append(name)
         index[name] = value
-    return index
+    return index, frozenset(repeated)
 
 
 def _logical_lines(raw: bytes) -> list[bytes]:

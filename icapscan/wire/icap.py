@@ -25,7 +25,7 @@ from icapscan.wire.icap_events import (
     ResponseHead,
     Trailer,
 )
-from icapscan.wire.icap_head import START_BYTE, check_request_line, parse_request, parse_response
+from icapscan.wire.icap_head import START_BYTE, check_request_line, line_error, parse_request, parse_response
 from icapscan.wire.icap_states import REQUEST, RESPONSE, Role, State, Step
 from icapscan.wire.limits import DEFAULT, WireLimits
 
@@ -78,8 +78,8 @@ class IcapConnection:
         self._readers: dict[State, Callable[[bytes, int, list[Event]], int]] = {
             State.IDLE: self._read_head,
             State.HEADS: self._read_request_heads if server else self._read_response_heads,
-            State.PREVIEW: self._read_preview,
-            State.BODY: self._read_request_body if server else self._read_response_body,
+            State.PREVIEW: self._read_body,
+            State.BODY: self._read_body,
             State.TRAILER: self._read_trailer,
         }
 
@@ -185,7 +185,7 @@ class IcapConnection:
         """One ICAP head up to its empty line, or the empty lines before it."""
         if data[at] in b"\r\n":
             return self._skip_blank_lines(data, at)
-        stop = data.find(b"\r\n\r\n", max(at, self._scanned - 3), at + self._limits.head + 4)
+        stop = data.find(b"\r\n\r\n", max(at, self._scanned - 3), at + self._limits.head + 2)
         if self._tolerant and (stop < 0 or b"\n" in data[at:stop].replace(b"\r\n", b"")):
             return self._read_tolerant_head(data, at, events)
         if stop < 0:
@@ -215,28 +215,32 @@ class IcapConnection:
         return at
 
     def _check_unfinished_head(self, data: bytes, at: int) -> None:
-        """Refuse early what can no longer become a head (PROTOCOL S36, D2-D6, D27, D31)."""
+        """Refuse early what can no longer become a head (PROTOCOL S36, D2-D6, D27, D31).
+
+        In the order of the bytes, so that the answer does not depend on how they were cut.
+        """
         if not START_BYTE.match(data, at):
             raise ProtocolError("The start line does not begin with a token.")
         line_end = data.find(b"\n", at)
-        if (line_end < 0 and len(data) - at > self._limits.line) or line_end - at > self._limits.line + 1:
-            raise ProtocolError(f"The start line is longer than {self._limits.line} bytes.", 414)
-        if len(data) - at > self._limits.head:
+        length = (line_end if line_end >= 0 else len(data)) - at
+        if length > self._limits.line + 1 or (line_end >= 0 and data[line_end - 1] != 13):
+            raise line_error(data[at:], self._limits)
+        if line_end >= 0 and self._scanned <= line_end - at and self.role is Role.SERVER:
+            check_request_line(data[at : line_end - 1])
+        if len(data) - at > self._limits.head + 1:
             raise ProtocolError(f"The head is longer than {self._limits.head} bytes.")
         newline = data.find(b"\n", max(at, self._scanned - 1))
         while newline >= 0:
             if newline == at or data[newline - 1] != 13:
                 raise ProtocolError("A line of the head ends with a bare LF.")
             newline = data.find(b"\n", newline + 1)
-        if line_end > 0 and self._scanned <= line_end - at and self.role is Role.SERVER:
-            check_request_line(data[at : line_end - 1])
 
     def _read_tolerant_head(self, data: bytes, at: int, events: list[Event]) -> int:
         """A head with bare LF line ends, where the configuration accepts them."""
         marks = (b"\r\n\r\n", b"\n\n", b"\n\r\n")
         stops = [(found, len(mark)) for mark in marks if (found := data.find(mark, at)) >= 0]
         if not stops:
-            if len(data) - at > self._limits.head:
+            if len(data) - at > self._limits.head + 1:
                 raise ProtocolError(f"The head is longer than {self._limits.head} bytes.")
             return -1
         stop, length = min(stops)
@@ -290,7 +294,10 @@ class IcapConnection:
             step = Step.NO_BODY
         else:
             step = Step.BODY_FOLLOWS if request.preview is None else Step.PREVIEW_FOLLOWS
-            self._chunks.begin()
+            if request.preview is None:
+                self._chunks.begin()
+            else:
+                self._chunks.begin(most=request.preview + self._limits.preview_surplus)
         self.request_state = REQUEST[self.request_state][step]
         return at + length
 
@@ -309,21 +316,8 @@ class IcapConnection:
 
     # Bodies
 
-    def _read_request_body(self, data: bytes, at: int, events: list[Event]) -> int:
+    def _read_body(self, data: bytes, at: int, events: list[Event]) -> int:
         at, end = self._chunks.read(data, at, events)
-        if end is None:
-            return at if at >= len(data) else self._keep(at, data)
-        self._end_body(end, events)
-        return at
-
-    _read_response_body = _read_request_body
-
-    def _read_preview(self, data: bytes, at: int, events: list[Event]) -> int:
-        request = self._request
-        assert request is not None and request.preview is not None
-        at, end = self._chunks.read(data, at, events)
-        if self._chunks.size > request.preview + self._limits.preview_surplus:
-            raise ProtocolError("The preview is far longer than announced.")
         if end is None:
             return at if at >= len(data) else self._keep(at, data)
         self._end_body(end, events)
@@ -354,7 +348,7 @@ class IcapConnection:
         else:
             stop = data.find(b"\r\n\r\n", at, at + self._limits.trailer + 4)
             if stop < 0:
-                if len(data) - at > self._limits.trailer:
+                if len(data) - at > self._limits.trailer + 3:
                     raise ProtocolError("The ICAP trailer is too long.")
                 return -1
             block, after = data[at : stop + 2], stop + 4
@@ -382,8 +376,8 @@ class IcapConnection:
             self._step_ours(Step.CHUNK)
             pieces += (chunked.encode_size(len(event.data)), event.data, b"\r\n")
         elif isinstance(event, ResponseHead):
+            self._step_request(Step.ANSWERED)
             self._step_response(Step.HEAD)
-            self.request_state = REQUEST[self.request_state][Step.ANSWERED]
             self._response = event
             pieces.append(b"ICAP/1.0 %d %s\r\n%s\r\n" % (event.status, event.reason, event.fields.raw))
         elif isinstance(event, HttpHeads):
@@ -429,9 +423,12 @@ class IcapConnection:
             pieces.append(event.res_hdr)
 
     def _send_end(self, event: BodyEnd, pieces: list[Bytes]) -> None:
-        if self.role is Role.CLIENT and event.ieof != (self.request_state is State.PREVIEW):
+        if event.ieof != (self.role is Role.CLIENT and self.request_state is State.PREVIEW):
             raise LocalProtocolError("ieof ends a body within its preview, and nothing else.")
-        trailer = isinstance(self._response, ResponseHead) and self._response.trailer and self.role is Role.SERVER
+        response = self._response
+        if event.use_original_body is not None and (response is None or response.status != 206):
+            raise LocalProtocolError("use-original-body ends the body of a 206 answer, and nothing else.")
+        trailer = response is not None and response.trailer and self.role is Role.SERVER
         self._step_ours(Step.BODY_END_TRAILER_FOLLOWS if trailer else Step.BODY_END)
         pieces.append(chunked.encode_last(event))
 

@@ -20,15 +20,16 @@ _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456
 _PREVIEW = re.compile(rb"[0-9]{1,19}")
 _CLOSE = re.compile(rb"(?:^|[, \t])close(?:$|[, \t])", re.IGNORECASE)
 _ITEM = re.compile(rb"[ \t,]+")
-START_BYTE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z\r\n]")
-"""What a start line, or an empty line before it, may begin with."""
+START_BYTE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]")
+"""What a start line may begin with."""
+_LONG_URI = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32} ")
 
 
 def parse_request(head: bytes, limits: WireLimits) -> RequestHead:
     """An ICAP request head without its final empty line. Raises `ProtocolError` with 400, 414, 501 or 505."""
     line, _, block = head.partition(b"\r\n")
-    if len(line) > limits.line:
-        raise ProtocolError(f"The request line is longer than {limits.line} bytes.", 414)
+    if len(line) > limits.line or b"\n" in line:
+        raise line_error(line, limits)
     method, uri, path = check_request_line(line)
     fields = parse_fields(block, limits.fields)
     value = fields.get(b"encapsulated")
@@ -37,6 +38,8 @@ def parse_request(head: bytes, limits: WireLimits) -> RequestHead:
             raise ProtocolError(f"A {method.decode()} request needs an Encapsulated header.")
         encapsulated = NO_BODY
     else:
+        if fields.repeated(b"encapsulated"):
+            raise ProtocolError("There is more than one Encapsulated header.")
         encapsulated = parse_encapsulated(value, limits.http_head)
         check_request_form(method, encapsulated)
     preview = _parse_preview(fields) if method != b"OPTIONS" else None
@@ -53,6 +56,15 @@ def parse_request(head: bytes, limits: WireLimits) -> RequestHead:
         b"trailers" in allow,
         _asks_close(fields),
     )
+
+
+def line_error(line: bytes, limits: WireLimits) -> ProtocolError:
+    """What is wrong with a start line, given from its first byte on, that is too long or ends with a bare LF."""
+    first, newline, _ = line.partition(b"\n")
+    if newline and len(first) <= limits.line + 1:
+        return ProtocolError("A line of the head ends with a bare LF.")
+    # 414 speaks of the URI (RFC 2616 10.4.15); other long garbage is no request line at all.
+    return ProtocolError(f"The start line is longer than {limits.line} bytes.", 414 if _LONG_URI.match(line) else 400)
 
 
 def check_request_line(line: bytes) -> tuple[bytes, bytes, bytes]:
