@@ -1,0 +1,206 @@
+"""The clamd engine: parts go to one of several daemons over pooled connections, every failure comes back as a reason.
+
+FILDES hands over the store's descriptor through a Unix socket; over TCP the bytes go by INSTREAM.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+from icapscan.engines.clamd_backends import Address, Backend, Backends
+from icapscan.engines.clamd_channel import TIMED_OUT, Channel
+from icapscan.engines.clamd_control import read_version
+from icapscan.engines.contract import Part, Report
+from icapscan.engines.settings import ClamdSettings
+from icapscan.errors import ConfigError, IcapscanError
+from icapscan.findings import Finding, Reason, Unscanned
+from icapscan.wire.clamd import Outcome, Reply
+
+VERSION_SECONDS = 5.0
+"""clamd answers VERSION and STATS from the threads that also scan: given longer than a poll, shorter than a scan."""
+
+_REASONS = {
+    Outcome.OVER_LIMIT: Reason.OVER_LIMIT,
+    Outcome.ENCRYPTED: Reason.ENCRYPTED,
+    Outcome.TIME_LIMIT: Reason.TIMEOUT,
+    Outcome.FAILED: Reason.ENGINE_FAILED,
+}
+
+
+class ClamdEngine:
+    """`icapscan.engines.contract.Engine` over clamd.
+
+    ``connections`` bounds the connections of this process to each address (default: the setting). Raises
+    `ConfigError` when an address is bad or there is none.
+    """
+
+    name = "clamd"
+    punctual = True
+    """`scan` keeps its deadline by itself, whatever the daemon does: no watchdog task is needed around it."""
+
+    def __init__(self, settings: ClamdSettings, connections: int | None = None) -> None:
+        if not settings.address:
+            raise ConfigError("engines.clamd.address is empty; expected unix:/path or tcp:host:port.")
+        cap = max(1, connections if connections is not None else settings.connections)
+        self._settings = settings
+        stream = min(settings.file_max, settings.stream_max)
+        addresses = [Address(text) for text in settings.address]
+        self._backends = Backends(
+            tuple(Backend(item, cap, settings.file_max if item.local else stream) for item in addresses)
+        )
+        self._clean = Report(self.name)
+        self._versions: dict[Backend, asyncio.Future[str]] = {}
+        self._closed = False
+
+    async def scan(self, part: Part, seconds: float) -> Report:
+        """Ask one daemon; another when that one cannot be reached. The wait for a connection counts in ``seconds``."""
+        if self._closed:
+            return self._unscanned(part, Reason.ENGINE_FAILED, "The engine was closed.")
+        size = part.store.size
+        deadline = asyncio.get_running_loop().time() + seconds
+        tried: list[Backend] = []
+        while True:
+            if not self._backends.fits(size):
+                return self._unscanned(part, Reason.OVER_LIMIT, f"{size} bytes are more than clamd scans.")
+            backend = await self._backends.take(size, tried, deadline)
+            if backend is None:
+                return self._unscanned(part, Reason.TIMEOUT, "No connection to clamd became free in time.")
+            try:
+                reply = await self._ask(backend, part, deadline)
+            except (OSError, IcapscanError) as error:  # the store could not give a descriptor
+                reply = Reply(None, Outcome.FAILED, f"the part could not be handed over: {error}")
+            finally:
+                self._backends.release(backend)
+            if reply is not None:
+                return self._report(part, backend, reply)
+            tried.append(backend)
+            if not self._backends.others(size, tried):
+                return self._unscanned(part, Reason.ENGINE_FAILED, f"clamd at {backend.address.text} is not reached.")
+
+    async def _ask(self, backend: Backend, part: Part, deadline: float) -> Reply | None:
+        """One daemon's reply; None when no connection to it could be made and another may be asked."""
+        settings, loop = self._settings, asyncio.get_running_loop()
+        reused = backend.pooled()
+        for _ in range(3):  # at most: a stale connection, a fresh one, a fresh one without IDSESSION
+            channel = reused
+            if channel is None:
+                try:
+                    channel = await backend.connect(min(deadline, loop.time() + settings.connect_timeout))
+                except (OSError, UnicodeError):  # UnicodeError: a host name that cannot be one
+                    self._backends.failed(backend)
+                    return TIMED_OUT if loop.time() >= deadline else None
+                if part.store.size > backend.largest:  # learnt on connecting
+                    backend.keep(channel)
+                    return Reply(None, Outcome.OVER_LIMIT, f"more than {backend.largest} bytes")
+            reply = await self._send(backend, channel, part, min(deadline, loop.time() + settings.reply_timeout))
+            stale, reused = channel is reused and channel.silent, None
+            if stale or self._without_session(backend, channel, reply):
+                continue
+            if channel.silent or reply is TIMED_OUT:
+                self._backends.failed(backend)
+            return reply
+        return reply
+
+    async def _send(self, backend: Backend, channel: Channel, part: Part, deadline: float) -> Reply:
+        try:
+            if backend.address.local:
+                return await channel.ask_descriptor(part.store.fileno(), deadline)
+            return await channel.ask_stream(part.store.pieces(), deadline)
+        finally:
+            backend.keep(channel)
+
+    @staticmethod
+    def _without_session(backend: Backend, channel: Channel, reply: Reply) -> bool:
+        if channel.session and reply.id is None and "UNKNOWN COMMAND" in reply.text and backend.sessions:
+            backend.sessions = False
+            return True
+        return False
+
+    def _report(self, part: Part, backend: Backend, reply: Reply) -> Report:
+        if reply.outcome is Outcome.CLEAN:
+            return self._clean
+        if reply.outcome is Outcome.FOUND:
+            return Report(self.name, (Finding(self.name, reply.text, part.path),))
+        detail = f"clamd at {backend.address.text}: {reply.text}"
+        return self._unscanned(part, _REASONS[reply.outcome], detail)
+
+    def _unscanned(self, part: Part, reason: Reason, detail: str) -> Report:
+        return Report(self.name, unscanned=(Unscanned(reason, part.path, self.name, detail),))
+
+    async def version(self) -> str:
+        """The versions of all daemons that answer, without repeats; raises `IcapscanError` when none does."""
+        found = await asyncio.gather(
+            *(self._version_of(backend) for backend in self._backends.all), return_exceptions=True
+        )
+        texts = sorted({text for text in found if isinstance(text, str)})
+        if texts:
+            return "; ".join(texts)
+        for failure in found:
+            if isinstance(failure, asyncio.CancelledError):
+                raise failure
+        raise IcapscanError(str(found[0]))
+
+    def advice(self) -> tuple[str, ...]:
+        """Sentences for the start line: what a clamd on this machine is set to pass in silence."""
+        lines = []
+        for backend in self._backends.all:
+            facts = backend.facts
+            if facts is None:
+                continue
+            where = f"clamd at {backend.address.text} ({facts.file})"
+            if backend.largest < self._settings.file_max:
+                lines.append(f"{where} scans no file over {backend.largest} bytes: larger parts are unscanned.")
+            if not facts.alerts_over_limit:
+                lines.append(f'{where} passes content beyond its limits in silence; set "AlertExceedsMax yes".')
+            if not facts.alerts_encrypted:
+                lines.append(f'{where} passes encrypted content in silence; set "AlertEncrypted yes".')
+        return tuple(lines)
+
+    async def _version_of(self, backend: Backend) -> str:
+        """Asked in a thread of its own, one at a time for each daemon, so that a hung one cannot hold anybody."""
+        pending = self._versions.get(backend)
+        if pending is None:
+            pending = _in_thread(backend)
+            self._versions[backend] = pending
+            pending.add_done_callback(lambda _: self._versions.pop(backend, None))
+        try:
+            return await asyncio.wait_for(asyncio.shield(pending), VERSION_SECONDS)
+        except TimeoutError:
+            raise IcapscanError(f"clamd at {backend.address.text} does not answer in time.") from None
+
+    async def close(self) -> None:
+        """Close the pooled connections; scans that run finish or time out, and then close theirs."""
+        self._closed = True
+        for backend in self._backends.all:
+            backend.ended = True
+            backend.drop_idle()
+
+
+def _in_thread(backend: Backend) -> asyncio.Future[str]:
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[str] = loop.create_future()
+
+    def settle(text: str | None, error: IcapscanError | None) -> None:
+        if result.done():
+            return
+        if text is not None:
+            result.set_result(text)
+        else:
+            result.set_exception(error or IcapscanError("clamd gives no version."))
+            result.exception()  # seen: nobody may wait any more
+
+    def ask() -> None:
+        text, error = None, None
+        try:
+            text = read_version(backend.address, backend.facts, VERSION_SECONDS)
+        except IcapscanError as failure:
+            error = failure
+        try:
+            loop.call_soon_threadsafe(settle, text, error)
+        except RuntimeError:
+            pass  # the loop ended meanwhile; nobody wants to know
+
+    # A daemon thread, so that a socket call that hangs does not hold the end of the process.
+    threading.Thread(target=ask, name="clamd-version", daemon=True).start()
+    return result

@@ -1,0 +1,246 @@
+"""The clamd daemons that are configured: their connections, how busy they are, and which one a scan goes to."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import socket
+from collections import deque
+
+from icapscan.engines.clamd_channel import Channel
+from icapscan.engines.clamd_local import LocalFacts, local_facts, peer_pid
+from icapscan.errors import ConfigError
+
+SKIP_SECONDS = 1.0
+"""A daemon that failed is passed over for so long, while another one works."""
+BACKLOG_PAUSE = 0.02
+"""A Unix socket whose backlog is full cannot be waited for (connect(2), EAGAIN): it is tried again after so long."""
+
+
+class Address:
+    """``unix:/path`` or ``tcp:host:port``, taken apart. Raises `ConfigError` for anything else."""
+
+    __slots__ = ("host", "path", "port", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.path = self.host = ""
+        self.port = 0
+        kind, _, rest = text.partition(":")
+        if kind == "unix" and rest.startswith("/"):
+            self.path = rest
+            return
+        host, _, port = rest.rpartition(":")
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+            known = _is_ipv6(host)
+        else:
+            known = bool(host) and ":" not in host
+        if kind != "tcp" or not known or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+            raise ConfigError(
+                f"engines.clamd.address: {text!r} is no address of clamd; "
+                "expected unix:/path, tcp:host:port or tcp:[IPv6]:port."
+            )
+        self.host, self.port = host, int(port)
+
+    @property
+    def local(self) -> bool:
+        """A Unix socket: descriptors can be handed over."""
+        return bool(self.path)
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).version == 6
+    except ValueError:
+        return False
+
+
+class Backend:
+    """One clamd: at most ``cap`` connections, of which `idle` wait for work."""
+
+    __slots__ = (
+        "_asked",
+        "_pid",
+        "address",
+        "busy",
+        "cap",
+        "ended",
+        "facts",
+        "idle",
+        "largest",
+        "sessions",
+        "skip_until",
+    )
+
+    def __init__(self, address: Address, cap: int, largest: int) -> None:
+        self.address = address
+        self.cap = cap
+        self._asked = largest
+        self._pid = -1
+        self.largest = largest
+        """The largest part in bytes that this clamd scans wholly: as configured here, or less where its own
+        configuration says less (clamd answers OK to a larger file without reading it)."""
+        self.facts: LocalFacts | None = None
+        if address.local:
+            self._learn(0)
+        self.busy = 0
+        self.idle: list[Channel] = []
+        self.ended = False
+        """Set at the end: connections that come back are closed."""
+        self.skip_until = 0.0
+        self.sessions = True
+        """Off for a daemon that does not know IDSESSION: then each connection serves one command."""
+
+    def pooled(self) -> Channel | None:
+        """A connection that waited, the one used last first; those that clamd closed meanwhile are dropped."""
+        while self.idle:
+            channel = self.idle.pop()
+            if not channel.closed:
+                channel.reused = True
+                return channel
+        return None
+
+    def keep(self, channel: Channel) -> None:
+        """Put a connection back; a closed one is dropped."""
+        if self.ended:
+            channel.close()
+        elif not channel.closed:
+            self.idle.append(channel)
+
+    def drop_idle(self) -> None:
+        """Close the connections that wait: they go to a daemon that is gone, or we end."""
+        idle, self.idle = self.idle, []
+        for channel in idle:
+            channel.close()
+
+    def _learn(self, pid: int) -> None:
+        """Read the configuration of the clamd behind the socket, again when it is another process than before."""
+        if pid == self._pid:
+            return
+        self._pid = pid
+        self.facts = local_facts(self.address.path, pid)
+        self.largest = self._asked if self.facts is None else min(self._asked, self.facts.largest)
+
+    async def connect(self, deadline: float) -> Channel:
+        """A fresh connection. Raises `OSError` (`TimeoutError` after ``deadline``, a time of the event loop)."""
+        loop = asyncio.get_running_loop()
+        if self.address.local:
+            sock = await _connect_unix(loop, self.address.path, deadline)
+            self._learn(peer_pid(sock))
+            return Channel(loop, sock, self.sessions)
+        async with asyncio.timeout_at(deadline):
+            infos = await loop.getaddrinfo(self.address.host, self.address.port, type=socket.SOCK_STREAM)
+            failure = OSError(errno.EHOSTUNREACH, "the name has no address")
+            for family, kind, protocol, _, where in infos:
+                sock = socket.socket(family, kind, protocol)
+                sock.setblocking(False)
+                try:
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    await loop.sock_connect(sock, where)
+                except OSError as error:
+                    sock.close()
+                    failure = error
+                except BaseException:
+                    sock.close()
+                    raise
+                else:
+                    return Channel(loop, sock, self.sessions)
+            raise failure
+
+
+async def _connect_unix(loop: asyncio.AbstractEventLoop, path: str, deadline: float) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    try:
+        while True:
+            try:
+                sock.connect(path)
+                return sock
+            except BlockingIOError:
+                if loop.time() >= deadline:
+                    raise TimeoutError(errno.ETIMEDOUT, "clamd accepts no connection") from None
+                await asyncio.sleep(BACKLOG_PAUSE)
+    except BaseException:
+        sock.close()
+        raise
+
+
+class Backends:
+    """All of them, and the queue of scans for which every connection is busy."""
+
+    def __init__(self, backends: tuple[Backend, ...]) -> None:
+        self.all = backends
+        self._queue: deque[tuple[asyncio.Future[Backend | None], int]] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def take(self, size: int, tried: list[Backend], deadline: float) -> Backend | None:
+        """A place at the least busy daemon that takes ``size`` bytes and is not in ``tried``; None after ``deadline``.
+
+        Scans that have to wait get their place in the order they came. Every place taken is given back by `release`.
+        """
+        loop = asyncio.get_running_loop()
+        if not self._queue and (backend := self._pick(size, tried, loop.time())):
+            backend.busy += 1
+            return backend
+        turn: asyncio.Future[Backend | None] = loop.create_future()
+        self._queue.append((turn, size))
+        self._serve(loop)
+        timer = loop.call_at(deadline, _give_up, turn)
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and (granted := turn.result()):
+                self.release(granted)
+            raise
+        finally:
+            timer.cancel()
+
+    def release(self, backend: Backend) -> None:
+        """Give a place back."""
+        backend.busy -= 1
+        if self._queue:
+            self._serve(asyncio.get_running_loop())
+
+    def failed(self, backend: Backend) -> None:
+        """Pass this daemon over for a while, if there is another."""
+        backend.drop_idle()
+        backend.skip_until = asyncio.get_running_loop().time() + SKIP_SECONDS
+
+    def fits(self, size: int) -> bool:
+        """Whether any daemon scans a part of ``size`` bytes wholly."""
+        return any(size <= backend.largest for backend in self.all)
+
+    def others(self, size: int, tried: list[Backend]) -> bool:
+        """Whether any daemon that takes ``size`` bytes is not in ``tried`` yet."""
+        return any(backend not in tried and size <= backend.largest for backend in self.all)
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        while self._queue:
+            turn, size = self._queue[0]
+            if turn.done():
+                self._queue.popleft()
+                continue
+            backend = self._pick(size, [], now)
+            if backend is None:
+                return
+            self._queue.popleft()
+            backend.busy += 1
+            turn.set_result(backend)
+
+    def _pick(self, size: int, tried: list[Backend], now: float) -> Backend | None:
+        able = [backend for backend in self.all if size <= backend.largest and backend not in tried]
+        able = [backend for backend in able if backend.skip_until <= now] or able
+        best = min(able, key=_busy, default=None)
+        return best if best is not None and best.busy < best.cap else None
+
+
+def _busy(backend: Backend) -> int:
+    return backend.busy
+
+
+def _give_up(turn: asyncio.Future[Backend | None]) -> None:
+    if not turn.done():
+        turn.set_result(None)
