@@ -109,7 +109,7 @@ class PartStore:
         return whole
 
     def fileno(self) -> int:
-        """A descriptor of the whole part, owned by the store. A small part is written to a memfd for it, and kept too."""
+        """A descriptor of the whole part, owned by the store. A small part is copied to a memfd for it."""
         if self._fd < 0:
             self._fd = os.memfd_create("part", os.MFD_CLOEXEC)
             _write_all(self._fd, self.contents() or b"", 0)

@@ -47,6 +47,8 @@ class TransactionRecord(Struct, frozen=True):
     """All ICAP bytes of the request."""
     bytes_out: int
     istag: str
+    reference: str = ""
+    """The number on a block page, so that an administrator finds the line; empty where there was no page."""
 
 
 Observer = Callable[[TransactionRecord], None]

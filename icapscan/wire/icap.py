@@ -7,7 +7,7 @@ on the events, calls `send` with its own events and writes the bytes. After each
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from icapscan.errors import LocalProtocolError, ProtocolError
 from icapscan.wire import chunked
@@ -359,7 +359,7 @@ class IcapConnection:
 
     # Events to bytes
 
-    def send(self, *events: Event) -> Sequence[Bytes]:
+    def send(self, *events: Event) -> list[Bytes]:
         """The bytes of our own events, in order, as pieces for one vectored write.
 
         Raises `LocalProtocolError` for an event that is illegal now; nothing may be written then.

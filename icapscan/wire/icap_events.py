@@ -17,7 +17,7 @@ class RequestHead(Struct, frozen=True):
     fields: Fields
     encapsulated: Encapsulated
     preview: int | None = None
-    """Announced preview in bytes; None without a Preview header, and always None where no body follows."""
+    """Announced preview in bytes; None without a Preview header. Means nothing to framing where no body follows."""
     path: bytes = b""
     """Of the URI, percent-decoded where that is harmless, without a trailing slash (PROTOCOL S27-S29)."""
     allow_204: bool = False

@@ -49,7 +49,7 @@ def parse_request(head: bytes, limits: WireLimits) -> RequestHead:
         uri,
         fields,
         encapsulated,
-        preview if encapsulated.has_body else None,
+        preview,
         path,
         b"204" in allow,
         b"206" in allow,

@@ -1,0 +1,89 @@
+"""Everything a transaction needs that a reload may change, held together so that one transaction sees one state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from msgspec import Struct
+
+from icapscan.findings import Verdict
+from icapscan.pipeline import Scanner
+from icapscan.policy.decide import Decision
+from icapscan.servers.settings import ServiceSettings, Settings
+from icapscan.servers.stationery import Stationery
+
+
+class Service(Struct, frozen=True):
+    """One ICAP service as configured."""
+
+    name: str
+    settings: ServiceSettings
+
+
+class Page(Struct, frozen=True):
+    """A rendered block page."""
+
+    html: bytes
+    language: bytes
+
+
+class RenderPage(Protocol):
+    """Makes the page that a person sees in place of what was blocked."""
+
+    def __call__(
+        self, accept_language: bytes, decision: Decision, verdict: Verdict, url: bytes, reference: str
+    ) -> Page: ...
+
+
+class Generation:
+    """One state of configuration, engines and ISTag. Retired by a reload, freed when its last transaction ended."""
+
+    __slots__ = ("_on_free", "_retired", "_users", "render_page", "routes", "scanner", "settings", "stationery")
+
+    def __init__(
+        self,
+        settings: Settings,
+        scanner: Scanner,
+        istag: str,
+        render_page: RenderPage,
+        on_free: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.settings = settings
+        self.scanner = scanner
+        self.stationery = Stationery(istag)
+        self.render_page = render_page
+        self.routes = routes(settings)
+        self._on_free = on_free
+        self._users = 0
+        self._retired = False
+
+    def enter(self) -> None:
+        """One more transaction uses this generation."""
+        self._users += 1
+
+    def leave(self) -> None:
+        """That transaction ended."""
+        self._users -= 1
+        if self._retired and self._users == 0:
+            self._on_free()
+
+    def retire(self) -> None:
+        """No new transaction will use it."""
+        self._retired = True
+        if self._users == 0:
+            self._on_free()
+
+    def set_istag(self, istag: str) -> None:
+        """The engines changed by themselves (clamd reloaded its database)."""
+        if istag != self.stationery.istag:
+            self.stationery = Stationery(istag)
+
+
+def routes(settings: Settings) -> dict[bytes, Service]:
+    """Normal URI path to service: each by its name and its aliases (PROTOCOL S27, E)."""
+    table: dict[bytes, Service] = {}
+    for name, service in settings.services.items():
+        for alias in (name, *service.aliases):
+            table[b"/" + alias.encode() if alias else b""] = Service(name, service)
+    return table

@@ -1,0 +1,482 @@
+"""The asyncio shell of one ICAP connection: socket bytes to the codec, its events to an exchange, replies back.
+
+All waiting happens here: for bytes, for a scan, for a slow reader, and for the end of a connection that is closed
+softly. The rules about bytes are in `icapscan.wire`, those about content in `exchange`, how long to wait in `patience`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import cast
+
+from icapscan.servers import replies
+from icapscan.servers.exchange import Exchange, FixedExchange
+from icapscan.servers.generation import Generation
+from icapscan.servers.patience import Overdue, deadline
+from icapscan.servers.record import Observer
+from icapscan.servers.replies import REASONS, Reply
+from icapscan.servers.stationery import sections_of
+from icapscan.servers.transaction import Transaction
+from icapscan.store import PartStore
+from icapscan.wire.encapsulated import NO_BODY, BodyKind
+from icapscan.wire.icap import Bytes, IcapConnection
+from icapscan.wire.icap_events import (
+    BodyChunk,
+    BodyEnd,
+    Continue,
+    Event,
+    Failure,
+    HttpHeads,
+    PeerClosed,
+    PreviewEnd,
+    RequestHead,
+)
+from icapscan.wire.icap_states import Role, State
+
+WRITE_AT_ONCE = 256 * 1024
+"""An answer up to this many bytes goes out in one write (PROTOCOL S18)."""
+BACKLOG_HIGH = 256 * 1024
+"""Read-ahead of a pipelining client above which its socket is not read."""
+SURPLUS_MOST = 256
+"""Connections over the limit that are told so at a time; more are just closed."""
+SOFT_CLOSE_SECONDS = 5.0
+"""Wait for the FIN of a client whose request was wholly read and answered."""
+_CONTINUE = Continue()
+_LAST = BodyEnd()
+
+
+class Shared:
+    """What all connections of a worker have in common."""
+
+    __slots__ = ("connections", "draining", "generation", "limit", "observer", "on_error", "surplus")
+
+    def __init__(
+        self, generation: Generation, observer: Observer, limit: int, on_error: Callable[[str, BaseException], None]
+    ) -> None:
+        self.generation = generation
+        self.observer = observer
+        self.limit = limit
+        """Connections that this worker serves at a time."""
+        self.on_error = on_error
+        """Told about a mistake of ours: a sentence and the exception."""
+        self.connections: set[IcapProtocol] = set()
+        self.surplus: set[IcapProtocol] = set()
+        """Connections over the limit that are being told so."""
+        self.draining = False
+
+
+class _Phase(enum.Enum):
+    SERVING = "serving"
+    LINGERING = "lingering"
+    CLOSED = "closed"
+
+
+class IcapProtocol(asyncio.Protocol):
+    """One client connection, from accept to the last FIN."""
+
+    def __init__(self, shared: Shared, loop: asyncio.AbstractEventLoop) -> None:
+        self._shared = shared
+        self._loop = loop
+        self._settings = settings = shared.generation.settings.server
+        self._codec = IcapConnection(Role.SERVER, tolerate_bare_lf=settings.tolerate_bare_lf)
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._client = ""
+        self._phase = _Phase.SERVING
+        self._requests = 0
+        self._now: Transaction | None = None
+        self._task: asyncio.Task[None] | None = None
+        """A scan or a long copy; while there is one, no further request is read."""
+        self._may_resume = False
+        """The codec holds bytes that it may read now."""
+        self._last_byte = loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+        self._linger_left = settings.linger_bytes
+        self._peer_done = False
+        self._reading = True
+        self._blocked = False
+        self._blocked_since = 0.0
+        self._unblocked: asyncio.Future[None] | None = None
+        self._forgave = False
+
+    # What asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_AT_ONCE)
+        peer = transport.get_extra_info("peername")
+        self._client = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "local"
+        shared = self._shared
+        if shared.draining or len(shared.connections) >= shared.limit:
+            if len(shared.surplus) >= SURPLUS_MOST:
+                self._close_now(abort=True)
+                return
+            shared.surplus.add(self)
+            self._answer_error(replies.error(503, "There are too many connections."))
+            return
+        shared.connections.add(self)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        if self._phase is not _Phase.SERVING:
+            self._linger_left -= len(data)
+            if self._linger_left < 0:
+                self._transport.abort()
+            return
+        self._last_byte = self._loop.time()
+        if self._now is None:
+            self._now = Transaction(self._shared.generation, self._last_byte, 0)
+        self._now.bytes_in += len(data)
+        self._pump(self._codec.receive(data))
+        if self._reading and self._codec.backlog > BACKLOG_HIGH and self._phase is _Phase.SERVING:
+            self._reading = False
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        if self._phase is not _Phase.SERVING:
+            return False
+        self._pump(self._codec.receive_eof())
+        return self._phase is _Phase.SERVING
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._phase = _Phase.CLOSED
+        self._shared.connections.discard(self)
+        self._shared.surplus.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        if self._now is not None:
+            self._end_transaction(None, "The client went away.")
+
+    def pause_writing(self) -> None:
+        self._blocked = True
+        self._blocked_since = self._loop.time()
+        self._watch()
+
+    def resume_writing(self) -> None:
+        self._blocked = False
+        if self._unblocked is not None and not self._unblocked.done():
+            self._unblocked.set_result(None)
+        if self._phase is _Phase.SERVING and self._task is None:
+            self._pump([])
+
+    def drain(self) -> None:
+        """The worker stops: close now if nothing is in progress, else after the answer."""
+        if self._phase is _Phase.SERVING and self._now is None:
+            self._close_now()
+
+    # Events
+
+    def _pump(self, events: list[Event]) -> None:
+        """Act on events, then on what the client sent ahead, until there is something to wait for."""
+        try:
+            while True:
+                for event in events:
+                    if self._phase is not _Phase.SERVING:
+                        return
+                    self._on_event(event)
+                if not self._may_resume or self._task is not None or self._blocked:
+                    break
+                self._may_resume = False
+                if self._phase is not _Phase.SERVING or not self._codec.backlog:
+                    break
+                events = self._resume()
+        except Exception as error:
+            # A mistake of ours: no verdict was reached, so the client must not take silence or a 204 for one.
+            self._shared.on_error(f"A transaction of {self._client} failed.", error)
+            self._answer_error(replies.error(500, "An internal error happened."))
+        now = self._now
+        if now is not None and now.head is None and not self._codec.backlog and self._phase is _Phase.SERVING:
+            now.abandon()  # only empty lines came: the connection is as idle as before
+            self._now = None
+        self._watch()
+
+    def _resume(self) -> list[Event]:
+        """Read on in what the codec kept."""
+        backlog = self._codec.backlog
+        if self._now is None:
+            self._now = Transaction(self._shared.generation, self._loop.time(), backlog)
+        if not self._reading and backlog <= BACKLOG_HIGH:
+            self._reading = True
+            self._transport.resume_reading()
+        return self._codec.receive(b"")
+
+    def _on_event(self, event: Event) -> None:
+        kind = type(event)
+        if kind is BodyChunk:
+            reply = self._exchange().body(cast(BodyChunk, event).data)
+            if reply is not None:
+                self._reply(reply)
+        elif kind is RequestHead:
+            self._begin(cast(RequestHead, event))
+        elif kind is HttpHeads:
+            self._take_heads(cast(HttpHeads, event))
+        elif kind is BodyEnd:
+            end = cast(BodyEnd, event)
+            self._end_request(end.trailers, end.ieof)
+        elif kind is PreviewEnd:
+            self._end_preview()
+        elif kind is Failure:
+            error = cast(Failure, event).error
+            self._answer_error(replies.error(error.status, str(error)))
+        elif kind is PeerClosed:
+            self._peer_done = True
+            if self._now is None:
+                self._close_now()
+
+    def _exchange(self) -> Exchange:
+        now = self._now
+        assert now is not None and now.exchange is not None
+        return now.exchange
+
+    def _begin(self, head: RequestHead) -> None:
+        now = self._now
+        assert now is not None
+        now.head = head
+        self._requests += 1
+        service = now.service = now.generation.routes.get(head.path)
+        method = head.method.decode()
+        if service is None:
+            self._refuse(now, head, 404, "There is no service at this path.")
+        elif method == "OPTIONS":
+            now.exchange = FixedExchange(Reply(200, "options"), now.told)
+        elif method not in service.settings.methods:
+            self._refuse(now, head, 405, f"This service does not do {method}.")
+        elif head.encapsulated.has_body and not now.generation.scanner.purse.is_open():
+            self._answer_error(replies.error(503, "There is no room to keep another body."))
+
+    def _refuse(self, now: Transaction, head: RequestHead, status: int, sentence: str) -> None:
+        """At once where a body would follow, else when the heads are read, and the connection is kept (S105)."""
+        if head.encapsulated.has_body:
+            self._answer_error(replies.error(status, sentence))
+        else:
+            now.exchange = FixedExchange(replies.error(status, sentence, close=False), now.told)
+
+    def _take_heads(self, heads: HttpHeads) -> None:
+        now = self._now
+        assert now is not None and now.head is not None
+        now.heads = heads
+        if now.exchange is None:
+            now.open_exchange(now.head, heads)
+        if now.head.encapsulated.has_body:
+            now.body_began = self._last_byte
+        else:
+            self._end_request(b"", now.head.preview is not None)
+
+    def _end_preview(self) -> None:
+        reply = self._exchange().preview_end()
+        if reply is None:
+            self._write(self._codec.send(_CONTINUE))
+            self._may_resume = True
+        else:
+            self._reply(reply)
+
+    def _end_request(self, trailers: bytes, within_preview: bool) -> None:
+        assert self._now is not None
+        self._now.received = time.perf_counter()
+        outcome = self._exchange().end(trailers, within_preview)
+        if isinstance(outcome, Reply):
+            self._reply(outcome)
+        else:
+            self._task = self._loop.create_task(self._reply_later(outcome))
+
+    async def _reply_later(self, outcome: Awaitable[Reply]) -> None:
+        try:
+            reply = await outcome
+        except Exception as error:
+            self._shared.on_error(f"A scan for {self._client} failed.", error)
+            reply = replies.error(500, "An internal error happened.")
+        self._task = None
+        if self._phase is not _Phase.SERVING:
+            return
+        try:
+            self._reply(reply)
+        except Exception as error:
+            self._shared.on_error(f"An answer to {self._client} failed.", error)
+            self._answer_error(replies.error(500, "An internal error happened."))
+        self._pump([])
+
+    # Answers
+
+    def _reply(self, reply: Reply) -> None:
+        """Send a final answer; a large body goes out in a task of its own."""
+        now = self._now
+        assert now is not None
+        codec = self._codec
+        close = self._will_close(reply, now)
+        body = reply.body
+        stationery = now.generation.stationery
+        if reply.label == "options":
+            assert now.service is not None
+            most = now.generation.settings.server.max_connections
+            opening = stationery.options(now.service.name, now.service.settings, most, close=close)
+        else:
+            kind = BodyKind.NULL if body is None else _body_kind(reply.heads)
+            sections = sections_of(reply.heads, kind)
+            opening = stationery.head(reply.status, REASONS[reply.status], reply.fields, sections, close=close)
+        pieces = codec.send(opening, reply.heads)
+        if isinstance(body, PartStore) and body.size > WRITE_AT_ONCE:
+            self._write(pieces)
+            self._task = self._loop.create_task(self._copy(body, reply, close))
+            return
+        if body is not None:
+            chunks = body.pieces() if isinstance(body, PartStore) else (body,)
+            pieces += codec.send(*(BodyChunk(chunk) for chunk in chunks), _end_of(reply))
+        self._write(pieces)
+        self._end_answer(reply, close)
+
+    def _will_close(self, reply: Reply, now: Transaction) -> bool:
+        most = self._settings.max_requests
+        return (
+            reply.close
+            or self._peer_done
+            or self._shared.draining
+            or (now.head is not None and now.head.close)
+            or self._codec.request_state not in (State.DONE, State.WAITING)
+            or self._forgave
+            or (most > 0 and self._requests >= most)
+        )
+
+    async def _copy(self, body: PartStore, reply: Reply, close: bool) -> None:
+        """The virgin body, piece by piece, at the pace of the reader."""
+        try:
+            for piece in body.pieces():
+                self._write(self._codec.send(BodyChunk(piece)))
+                if self._blocked:
+                    self._unblocked = self._loop.create_future()
+                    await self._unblocked
+                else:
+                    await asyncio.sleep(0)  # others get their turn
+            self._write(self._codec.send(_end_of(reply)))
+        except Exception as error:
+            self._shared.on_error(f"A copy to {self._client} stopped.", error)
+            self._transport.abort()  # without its last chunk nobody can take it for the whole
+            return
+        self._task = None
+        self._end_answer(reply, close)
+        self._pump([])
+
+    def _answer_error(self, reply: Reply) -> None:
+        """Say what is wrong and close. Where an answer has already begun, only closing is left."""
+        if self._phase is not _Phase.SERVING:
+            return
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        codec = self._codec
+        codec.fail()
+        if codec.response_state is not State.IDLE:
+            self._end_transaction(reply, reply.detail)
+            self._close_now(abort=True)
+            return
+        generation = self._now.generation if self._now is not None else self._shared.generation
+        opening = generation.stationery.head(reply.status, REASONS[reply.status], reply.fields, NO_BODY, close=True)
+        self._write(codec.send(opening, reply.heads))
+        self._end_answer(reply, True)
+
+    def _end_answer(self, reply: Reply, close: bool) -> None:
+        whole = self._codec.request_state is State.DONE
+        self._end_transaction(reply, reply.detail)
+        if close:
+            short = whole or self in self._shared.surplus
+            self._close_softly(SOFT_CLOSE_SECONDS if short else self._settings.linger_timeout)
+        else:
+            self._codec.next_transaction()
+            self._may_resume = True
+
+    def _end_transaction(self, reply: Reply | None, detail: str) -> None:
+        now = self._now
+        if now is None:  # a connection that was refused before its first byte
+            now = Transaction(self._shared.generation, self._last_byte, 0)
+        self._now = None
+        self._shared.observer(now.end(reply, detail, self._client, self._codec.backlog))
+
+    def _write(self, pieces: Sequence[Bytes]) -> None:
+        size = sum(map(len, pieces))
+        if self._now is not None:
+            self._now.bytes_out += size
+        if len(pieces) > 1 and size > WRITE_JOINED:
+            self._transport.writelines(pieces)
+        else:
+            self._transport.write(b"".join(pieces))
+
+    # Ends and time limits
+
+    def _close_softly(self, seconds: float) -> None:
+        """Send the FIN, then read and drop what is still coming, so that the answer is not lost to a reset (S11)."""
+        self._phase = _Phase.LINGERING
+        if self._peer_done or not self._transport.can_write_eof():
+            self._close_now()
+            return
+        self._transport.write_eof()
+        if not self._reading:
+            self._reading = True
+            self._transport.resume_reading()
+        self._set_timer(self._loop.time() + seconds)
+
+    def _close_now(self, *, abort: bool = False) -> None:
+        self._phase = _Phase.CLOSED
+        if abort:
+            self._transport.abort()
+        else:
+            self._transport.close()
+            self._set_timer(self._loop.time() + self._settings.write_timeout)
+
+    def _watch(self) -> None:
+        """See that a timer ends the present wait in time. A timer that is early is left alone: it looks again."""
+        if self._phase is not _Phase.SERVING:
+            return
+        when = self._deadline()
+        if when is not None and (self._timer is None or self._timer.when() > when[0]):
+            self._set_timer(when[0])
+
+    def _deadline(self) -> tuple[float, Overdue | None] | None:
+        if self._blocked:
+            return self._blocked_since + self._settings.write_timeout, None
+        return deadline(self._codec, self._settings, self._now, self._last_byte)
+
+    def _set_timer(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(when, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self._phase is not _Phase.SERVING:
+            self._transport.abort()
+            return
+        when = self._deadline()
+        if when is None:
+            return
+        if self._loop.time() < when[0]:
+            self._set_timer(when[0])
+            return
+        self._overdue(when[1])
+
+    def _overdue(self, what: Overdue | None) -> None:
+        if what is None or what is Overdue.NEXT_REQUEST:
+            if self._now is not None:
+                self._end_transaction(None, "The client stopped reading the answer.")
+            self._close_now(abort=what is None)
+        elif what is Overdue.FINAL_CRLF:
+            self._forgave = True
+            self._pump(self._codec.forgive_final_crlf())
+        else:
+            self._answer_error(replies.error(408, f"The {what.value} of the request did not come in time."))
+
+
+WRITE_JOINED = 64 * 1024
+"""Up to this size pieces are joined into one buffer; above, a vectored write is cheaper than the copy."""
+
+
+def _body_kind(heads: HttpHeads) -> BodyKind:
+    return BodyKind.REQUEST if heads.res_hdr is None else BodyKind.RESPONSE
+
+
+def _end_of(reply: Reply) -> BodyEnd:
+    return BodyEnd(trailers=reply.trailers) if reply.trailers else _LAST

@@ -1,0 +1,135 @@
+"""From a decision to what is said: the only place that knows which reply a decision becomes (PROTOCOL A.6).
+
+| decision | REQMOD | RESPMOD |
+|---|---|---|
+| allow, 204 permitted | 204 | 204 |
+| allow | 200 + virgin request | 200 + virgin response |
+| block | 200 + HTTP 403 page | 200 + HTTP 403 page |
+| error | 500 (failed) or 503 (too slow) | the same |
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from msgspec import Struct
+
+from icapscan.findings import Level, Verdict
+from icapscan.policy.decide import Action, Cause, Decision
+from icapscan.store import PartStore
+from icapscan.wire.icap_events import HttpHeads
+
+REASONS = {
+    200: b"OK",
+    204: b"No modifications needed",
+    400: b"Bad request",
+    404: b"ICAP Service not found",
+    405: b"Method not allowed for service",
+    408: b"Request timeout",
+    414: b"Request-URI too long",
+    500: b"Server error",
+    501: b"Method not implemented",
+    503: b"Service overloaded",
+    505: b"ICAP version not supported by server",
+}
+"""Never empty (PROTOCOL S78); 204 as RFC 3507 has it (S79)."""
+
+
+class Reply(Struct, frozen=True):
+    """One final answer, before it meets the connection it goes out on."""
+
+    status: int
+    label: str
+    """For the log: ``204``, ``200 copy``, ``200 block``, ``options`` or the status."""
+    fields: bytes = b""
+    """Verdict field lines, each with its CRLF; they go before Encapsulated (PROTOCOL S85)."""
+    heads: HttpHeads = HttpHeads()
+    body: bytes | PartStore | None = None
+    """None: no body follows."""
+    trailers: bytes = b""
+    """Trailer field lines to return with a copy (PROTOCOL S61)."""
+    close: bool = False
+    detail: str = ""
+
+
+NO_CONTENT = Reply(204, "204")
+
+
+def error(status: int, detail: str, *, close: bool = True) -> Reply:
+    """An ICAP error. ``detail`` goes to the log; the peer reads the status and the same plain sentence."""
+    said = _printable(detail)
+    fields = b"X-Response-Desc: %s\r\n" % said if said else b""
+    if status == 503:
+        fields += b"Retry-After: 1\r\n"
+    return Reply(status, str(status), fields, close=close, detail=detail)
+
+
+def failure(decision: Decision, verdict: Verdict) -> Reply:
+    """What is answered when something of ours failed: never a verdict (PROTOCOL S104)."""
+    status = 503 if decision.cause is Cause.TIMEOUT else 500
+    engines = sorted({item.engine for item in verdict.unscanned if item.engine})
+    sentence = "The body could not be scanned in time." if status == 503 else "The body could not be scanned."
+    if engines:
+        sentence = f"{sentence[:-1]} by {', '.join(engines)}."
+    return error(status, sentence, close=False)
+
+
+_TYPES = {Cause.INFECTED: 0, Cause.SUSPICIOUS: 1, Cause.UNSCANNED: 2}
+"""X-Infection-Found Type: 0 virus, 1 mail policy, 2 container that could not be looked into (draft-stecher 4.5)."""
+
+
+def verdict_fields(decision: Decision, verdict: Verdict, *, file: bytes = b"", violations: bool = False) -> bytes:
+    """Field lines for a body that was not plainly clean (PROTOCOL S96-S103).
+
+    A passed body gets only a field of our own: some clients take the mere presence of a standard one as a hit.
+    """
+    if decision.action is Action.ALLOW:
+        if verdict.level is Level.CLEAN:
+            return b""
+        reason = f"; reason={verdict.reason.value}" if verdict.reason else ""
+        name = f"; name={verdict.name}" if verdict.name else ""
+        return b"X-Icapscan-Verdict: %s\r\n" % _printable(f"{verdict.level.word}{reason}{name}")
+    threat = threat_name(decision, verdict)
+    kind = _TYPES[decision.cause]
+    lines = b"X-Infection-Found: Type=%d; Resolution=2; Threat=%s;\r\n" % (kind, threat)
+    if violations:
+        named = _printable(file.decode("latin-1")).replace(b":", b"_") or b"-"
+        lines += b"X-Violations-Found: 1\r\n\t%s\r\n\t%s\r\n\t0\r\n\t2\r\n" % (named, threat)
+    if decision.cause is not Cause.UNSCANNED:
+        lines += b"X-Virus-ID: %s\r\n" % threat
+    return lines
+
+
+def block_fields(decision: Decision, verdict: Verdict, *, file: bytes = b"", violations: bool = False) -> bytes:
+    """`verdict_fields` and what is said once about the whole reply (PROTOCOL S101)."""
+    lines = verdict_fields(decision, verdict, file=file, violations=violations)
+    return b"%sX-Response-Info: Blocked\r\nX-Response-Desc: %s\r\n" % (lines, threat_name(decision, verdict))
+
+
+def threat_name(decision: Decision, verdict: Verdict) -> bytes:
+    """The name in a header: ASCII without separators, at most 128 bytes (PROTOCOL S96, D106)."""
+    if decision.cause is Cause.UNSCANNED:
+        reason = decision.reason.value if decision.reason else "unknown"
+        return b"Unscanned.%s" % reason.encode()
+    return _UNSAFE_NAME.sub("_", verdict.name or "unknown").encode("ascii")[:128] or b"unknown"
+
+
+def block_head(page: bytes, language: bytes, date: bytes, via: bytes, fields: bytes) -> bytes:
+    """The HTTP head of a block page (PROTOCOL S93, S94, S102)."""
+    return (
+        b"HTTP/1.1 403 Forbidden\r\nDate: %s\r\nContent-Type: text/html; charset=utf-8\r\nContent-Language: %s\r\n"
+        b"Content-Length: %d\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n%sVia: %s\r\n\r\n"
+        % (date, language, len(page), _UNFOLDED.sub(b"", fields), via)
+    )
+
+
+Method = Literal["REQMOD", "RESPMOD"]
+_UNSAFE_NAME = re.compile(r"[^A-Za-z0-9._:/()\[\]+@!-]")
+_UNPRINTABLE = re.compile(rb"[^\x20-\x7e]")
+_UNFOLDED = re.compile(rb"X-Violations-Found:[^\r\n]*\r\n(?:\t[^\r\n]*\r\n)*")
+"""The folded field stays in the ICAP head only."""
+
+
+def _printable(text: str) -> bytes:
+    return _UNPRINTABLE.sub(b"?", text.encode("utf-8", "replace"))[:512]
