@@ -24,7 +24,8 @@ from icapscan.unwrap.walker import Walker
 class Engines(Protocol):
     """What the pipeline needs of `icapscan.engines.fanout.Fanout`."""
 
-    report: str
+    @property
+    def report(self) -> str: ...
 
     async def scan(self, part: Part, seconds: float) -> tuple[Report, ...]: ...
 

@@ -1,0 +1,194 @@
+"""One worker process: connections on shared sockets, engines of the present generation, orders from the supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import math
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from icapscan.engines.build import build_engines
+from icapscan.engines.fanout import Fanout
+from icapscan.engines.rules import load_rules
+from icapscan.pipeline import Scanner
+from icapscan.servers.control import (
+    Channel,
+    Configure,
+    Drain,
+    Ready,
+    Reopen,
+    SetTag,
+    Stats,
+    ToWorker,
+    open_channel,
+)
+from icapscan.servers.generation import Generation, RenderPage
+from icapscan.servers.icap import IcapProtocol, Shared
+from icapscan.servers.listen import Acceptor, tls_context
+from icapscan.servers.record import TransactionRecord
+from icapscan.servers.settings import PageSettings, Settings
+from icapscan.store import Purse
+
+_FLUSH_SECONDS = 0.1
+_STATS_SECONDS = 1.0
+_log = logging.getLogger("icapscan")
+
+
+class Telemetry(Protocol):
+    """What a worker does with its records; `icapscan.daemon` brings it."""
+
+    def observe(self, record: TransactionRecord) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def reopen(self) -> None: ...
+
+    def snapshot(self) -> dict[str, Any]: ...
+
+
+class Worker:
+    """Serves until it is told to drain or the supervisor is gone."""
+
+    def __init__(
+        self,
+        channel: Channel[ToWorker],
+        plain: Sequence[socket.socket],
+        tls: Sequence[socket.socket],
+        workers: int,
+        telemetry: Callable[[Settings], Telemetry],
+        render_page: Callable[[PageSettings], RenderPage],
+    ) -> None:
+        self._channel = channel
+        self._plain = plain
+        self._tls = tls
+        self._workers = workers
+        self._make_telemetry = telemetry
+        self._make_render_page = render_page
+        self._telemetry: Telemetry | None = None
+        self._purse: Purse | None = None
+        self._shared: Shared | None = None
+        self._acceptors: list[Acceptor] = []
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """The whole life of the worker."""
+        ticker = asyncio.create_task(self._tick())
+        try:
+            while True:
+                message = await self._channel.receive()
+                if message is None or isinstance(message, Drain):
+                    break
+                await self._obey(message)
+            await self._drain()
+        finally:
+            ticker.cancel()
+            if self._telemetry is not None:
+                self._telemetry.flush()
+
+    async def _obey(self, message: ToWorker) -> None:
+        if isinstance(message, Configure):
+            await self._configure(message)
+        elif isinstance(message, SetTag) and self._shared is not None:
+            self._shared.generation.set_istag(message.istag)
+        elif isinstance(message, Reopen) and self._telemetry is not None:
+            self._telemetry.reopen()
+
+    async def _configure(self, message: Configure) -> None:
+        settings = message.settings
+        engines = await asyncio.to_thread(_load_engines, message, self._workers)
+        if self._purse is None:
+            limits = settings.limits
+            self._purse = Purse(limits.memory // self._workers, limits.disk // self._workers)
+        failed = {name: why for name, why in (await engines.self_test()).items() if why is not None}
+        scanner = Scanner(engines, settings.limits, self._purse, settings.server.spool)
+        generation = Generation(
+            settings, scanner, message.istag, self._make_render_page(settings.page), lambda: self._free(engines)
+        )
+        if self._shared is None:
+            self._begin(generation)
+        else:
+            before, self._shared.generation = self._shared.generation, generation
+            before.retire()
+        self._channel.send(Ready(message.number, failed))
+
+    def _begin(self, generation: Generation) -> None:
+        settings = generation.settings
+        self._telemetry = telemetry = self._make_telemetry(settings)
+        limit = max(1, math.ceil(settings.server.max_connections / self._workers))
+        shared = self._shared = Shared(generation, telemetry.observe, limit, _report_mistake)
+        loop = asyncio.get_running_loop()
+        context = tls_context(settings.server)
+        for listening, tls in (*((one, None) for one in self._plain), *((one, context) for one in self._tls)):
+            seconds = settings.server.head_timeout
+            acceptor = Acceptor(loop, listening, lambda: IcapProtocol(shared, loop), tls, seconds)
+            acceptor.start()
+            self._acceptors.append(acceptor)
+        gc.collect()
+        gc.freeze()  # what lives as long as the process is not looked at again by each collection
+
+    def _free(self, engines: Fanout) -> None:
+        task = asyncio.get_running_loop().create_task(engines.close())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _tick(self) -> None:
+        rounds = 0
+        while True:
+            await asyncio.sleep(_FLUSH_SECONDS)
+            rounds += 1
+            if self._telemetry is None or self._shared is None or self._purse is None:
+                continue
+            self._telemetry.flush()
+            if rounds % round(_STATS_SECONDS / _FLUSH_SECONDS) == 0:
+                purse = self._purse
+                connections = len(self._shared.connections)
+                self._channel.send(Stats(self._telemetry.snapshot(), connections, purse.memory_left, purse.disk_left))
+
+    async def _drain(self) -> None:
+        """Stop accepting; idle connections end now, the others with their answer (PROTOCOL S19)."""
+        for acceptor in self._acceptors:
+            acceptor.stop()
+        shared = self._shared
+        if shared is None:
+            return
+        shared.draining = True
+        for connection in tuple(shared.connections):
+            connection.drain()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + shared.generation.settings.server.drain_timeout
+        while shared.connections and loop.time() < until:
+            await asyncio.sleep(0.02)
+        if self._telemetry is not None:
+            self._channel.send(Stats(self._telemetry.snapshot(), 0, 0, 0))
+
+
+def _load_engines(message: Configure, workers: int) -> Fanout:
+    """Runs in a thread: loading large rules takes a while."""
+    settings = message.settings.engines
+    rules = load_rules(Path(message.rules_file).read_bytes()) if message.rules_file is not None else None
+    connections = max(1, settings.clamd.connections // workers)
+    return build_engines(settings, rules, clamd_addresses=message.clamd, connections=connections)
+
+
+def _report_mistake(sentence: str, error: BaseException) -> None:
+    _log.error("%s", sentence, exc_info=error)
+
+
+async def run_worker(
+    control: socket.socket,
+    plain: Sequence[socket.socket],
+    tls: Sequence[socket.socket],
+    workers: int,
+    telemetry: Callable[[Settings], Telemetry],
+    render_page: Callable[[PageSettings], RenderPage],
+) -> None:
+    """A worker over inherited sockets; returns when it has drained."""
+    channel = await open_channel(control, ToWorker)
+    try:
+        await Worker(channel, plain, tls, workers, telemetry, render_page).run()
+    finally:
+        channel.close()

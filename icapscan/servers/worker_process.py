@@ -1,0 +1,61 @@
+"""A worker as its supervisor sees it: a child process, a channel, and what it last said."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence
+
+from icapscan.servers.control import Channel, FromWorker, Ready, Stats, open_channel
+
+
+class WorkerProcess:
+    """One child. `run` returns its exit code when it ended."""
+
+    def __init__(self, process: asyncio.subprocess.Process, channel: Channel[FromWorker]) -> None:
+        self._process = process
+        self.channel = channel
+        self.ready_number = 0
+        """The configuration that it has in force; 0 = none yet."""
+        self.failed: dict[str, str] = {}
+        self.stats: Stats | None = None
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @classmethod
+    async def start(
+        cls, command: Sequence[str], plain: Sequence[socket.socket], tls: Sequence[socket.socket], workers: int
+    ) -> WorkerProcess:
+        """Start ``command`` with the control socket and the listening sockets as inherited descriptors."""
+        ours, theirs = socket.socketpair()
+        sockets = [str(one.fileno()) for one in plain], [str(one.fileno()) for one in tls]
+        arguments = (str(theirs.fileno()), str(workers), ",".join(sockets[0]), ",".join(sockets[1]))
+        descriptors = [theirs.fileno(), *(one.fileno() for one in (*plain, *tls))]
+        try:
+            # A session of its own: Ctrl-C at a terminal goes to the supervisor alone, which then drains the workers.
+            process = await asyncio.create_subprocess_exec(
+                *command, *arguments, pass_fds=descriptors, stdin=asyncio.subprocess.DEVNULL, start_new_session=True
+            )
+        finally:
+            theirs.close()
+        return cls(process, await open_channel(ours, FromWorker))
+
+    async def run(self) -> int:
+        """Listen to it until it is gone."""
+        while (message := await self.channel.receive()) is not None:
+            if isinstance(message, Ready):
+                self.ready_number = message.number
+                self.failed = message.failed
+            else:
+                self.stats = message
+        code = await self._process.wait()
+        self.channel.close()
+        return code
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self._process.returncode is None:
+            self._process.kill()
