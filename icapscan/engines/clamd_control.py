@@ -84,18 +84,17 @@ def find_addresses() -> tuple[str, ...]:
 def available(settings: ClamdSettings) -> tuple[str, ...]:
     """The addresses to use: none when disabled; when enabled, the configured ones, answering or not.
 
-    ``auto``: the configured ones when at least one answers, else none; without any configured, what
-    `find_addresses` finds. ``enabled = true`` without an address and without a clamd gives the first usual address,
-    so that the engine is there, fails, and says so. Blocking, for use at start. Raises `ConfigError` for a bad address.
+    ``auto``: the configured ones, answering or not: whoever names a clamd relies on it, and one that starts later than
+    we do must not be left out. Without any configured, what `find_addresses` finds. ``enabled = true`` without an
+    address and without a clamd gives the first usual address, so that the engine is there, fails, and says so.
+    Blocking, for use at start. Raises `ConfigError` for a bad address.
     """
     configured = [Address(text) for text in settings.address]
     if settings.enabled is False:
         return ()
     if not configured:
         return find_addresses() or (USUAL_ADDRESSES[:1] if settings.enabled is True else ())
-    if settings.enabled is True or any(answers(address, settings.connect_timeout) for address in configured):
-        return settings.address
-    return ()
+    return settings.address
 
 
 def read_version(address: Address, facts: LocalFacts | None, seconds: float) -> str:

@@ -27,6 +27,8 @@ class Report(Struct, frozen=True):
     engine: str
     findings: tuple[Finding, ...] = ()
     unscanned: tuple[Unscanned, ...] = ()
+    allowed: bool = False
+    """The part is known to be good, byte for byte: what other engines say of it does not count."""
 
 
 class Engine(Protocol):
@@ -38,6 +40,9 @@ class Engine(Protocol):
       ``unscanned`` says ENGINE_FAILED, TIMEOUT, OVER_LIMIT or ENCRYPTED. (`asyncio.CancelledError` passes through.)
     * An empty report is a promise that the whole part was looked at.
     * ``scan`` returns within ``seconds`` plus a small constant.
+
+    An engine with the class attribute ``punctual = True`` promises that last point by itself, also when it hangs on
+    others, so that the fan-out needs no watchdog (a task and a timer) around it.
     """
 
     name: str
@@ -61,6 +66,10 @@ class Engine(Protocol):
 
 class InlineEngine(Engine, Protocol):
     """An engine that can also look at a few bytes at once, on the event loop, without waiting."""
+
+    def scan_now(self, part: Part, seconds: float) -> Report | None:
+        """The same as `scan` where that needs no waiting, else None: then `scan` is to be called."""
+        ...
 
     def glance(self, data: bytes) -> tuple[Finding, ...]:
         """Findings in a prefix (a preview of at most a few KiB). No finding proves nothing."""

@@ -25,7 +25,7 @@ class ClamdSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """``[engines.clamd]``"""
 
     enabled: Literal["auto"] | bool = "auto"
-    """``auto``: used when one of the addresses answers at start."""
+    """``auto``: used when an address is configured, or one of the usual ones answers at start."""
     address: tuple[Annotated[str, Meta(pattern="^(unix:/|tcp:).+")], ...] = ()
     """``unix:/path`` or ``tcp:host:port`` (IPv6 as ``tcp:[::1]:3310``); empty = the usual sockets."""
     connections: Count = 10

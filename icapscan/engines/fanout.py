@@ -1,0 +1,194 @@
+"""All engines over one part, side by side: the first hit may end the rest, every failure comes back as a reason."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Literal
+
+from icapscan.engines.contract import Engine, Part, Report
+from icapscan.errors import IcapscanError
+from icapscan.findings import Finding, Level, Reason, Unscanned
+from icapscan.store import PartStore
+
+GRACE = 0.25
+"""Seconds beyond the deadline that an engine gets to answer by itself, and then to stop when cancelled."""
+SELF_TEST_SECONDS = 10.0
+NO_ENGINE = "none"
+
+
+class Fanout:
+    """The engines of one process, in the order in which they are asked.
+
+    ``report = "first"``: the first INFECTED finding (or a part that is allowed) ends the scan; engines that had not
+    answered yet are cancelled and give no report. ``"all"``: every engine finishes.
+    """
+
+    def __init__(self, engines: Sequence[Engine], report: Literal["first", "all"] = "first") -> None:
+        self.engines = tuple(engines)
+        self.report = report
+        self._first = report == "first"
+
+    async def scan(self, part: Part, seconds: float) -> tuple[Report, ...]:
+        """What each engine says of the part, within ``seconds`` plus a small constant; never raises for an engine.
+
+        Where one report has ``allowed``, it is the only one.
+        """
+        if not self.engines:
+            return (_unscanned(NO_ENGINE, part, Reason.ENGINE_FAILED, "No engine is configured."),)
+        reports: list[Report] = []
+        waiting: list[Engine] = []
+        for engine in self.engines:
+            report = _scan_now(engine, part, seconds)
+            if report is None:
+                waiting.append(engine)
+                continue
+            reports.append(report)
+            if self._decides(report):
+                return _final(reports)
+        if len(waiting) == 1 and getattr(waiting[0], "punctual", False):
+            reports.append(await _scan(waiting[0], part, seconds))
+        elif waiting:
+            await self._together(waiting, part, seconds, reports)
+        return _final(reports)
+
+    def glance(self, data: bytes) -> tuple[Finding, ...]:
+        """What inline engines find in the first bytes of a body; no finding proves nothing."""
+        found: list[Finding] = []
+        for engine in self.engines:
+            glance = getattr(engine, "glance", None)
+            if glance is not None:
+                try:
+                    found += glance(data)
+                except Exception:
+                    continue  # only a glance: the scan that follows meets the failure again and reports it
+        return tuple(found)
+
+    async def self_test(self, seconds: float = SELF_TEST_SECONDS) -> dict[str, str | None]:
+        """EICAR through each engine: None for one that found it, else a sentence that says what it did."""
+        results = await asyncio.gather(*(self._test(engine, seconds) for engine in self.engines))
+        return dict(zip((engine.name for engine in self.engines), results, strict=True))
+
+    async def version(self) -> dict[str, str]:
+        """The version of each engine by name. Raises `IcapscanError` when one cannot say."""
+        texts = await asyncio.gather(*(engine.version() for engine in self.engines))
+        return dict(zip((engine.name for engine in self.engines), texts, strict=True))
+
+    async def versions(self) -> dict[str, str | None]:
+        """The version of each engine by name, None for one that cannot say now."""
+        texts = await asyncio.gather(*(engine.version() for engine in self.engines), return_exceptions=True)
+        known = (None if isinstance(text, BaseException) else text for text in texts)
+        return dict(zip((engine.name for engine in self.engines), known, strict=True))
+
+    async def close(self) -> None:
+        """Close every engine, also when one of them fails at it."""
+        await asyncio.gather(*(engine.close() for engine in self.engines), return_exceptions=True)
+
+    def _decides(self, report: Report) -> bool:
+        if not self._first:
+            return False
+        return report.allowed or any(finding.level is Level.INFECTED for finding in report.findings)
+
+    async def _together(self, engines: list[Engine], part: Part, seconds: float, reports: list[Report]) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds + GRACE
+        tasks = {loop.create_task(_scan(engine, part, seconds)): engine for engine in engines}
+        pending = set(tasks)
+        try:
+            while pending:
+                done, pending = await asyncio.wait(
+                    pending, timeout=max(0.0, deadline - loop.time()), return_when=asyncio.FIRST_COMPLETED
+                )
+                if not done:
+                    break
+                ended = [_result(task, tasks[task], part) for task in tasks if task in done]
+                reports += ended
+                if any(self._decides(report) for report in ended):
+                    return
+            reports += [
+                _unscanned(tasks[task].name, part, Reason.TIMEOUT, "The engine did not answer in time.")
+                for task in tasks
+                if task in pending
+            ]
+        finally:
+            await _stop(pending)
+
+    async def _test(self, engine: Engine, seconds: float) -> str | None:
+        store = PartStore.of(eicar())
+        part = Part("", store, "eicar.com", "application/octet-stream")
+        reports: list[Report] = []
+        try:
+            await self._together([engine], part, seconds, reports)
+        finally:
+            store.close()
+        if any(self._hit(report) for report in reports):
+            return None
+        for report in reports:
+            for item in report.unscanned:
+                return f"{engine.name} could not scan the EICAR test file ({item.reason.value}): {item.detail}"
+        return f"{engine.name} does not find the EICAR test file."
+
+    @staticmethod
+    def _hit(report: Report) -> bool:
+        return report.allowed or any(finding.level is Level.INFECTED for finding in report.findings)
+
+
+def eicar() -> bytes:
+    """The EICAR test file (eicar.org). Put together here so that no file of ours holds it."""
+    return b"X5O!P%@AP[4\\PZX54(P^)7CC)7}$" + b"EICAR-STANDARD-" + b"ANTIVIRUS-TEST-FILE!$H+H*"
+
+
+def _scan_now(engine: Engine, part: Part, seconds: float) -> Report | None:
+    scan_now = getattr(engine, "scan_now", None)
+    if scan_now is None:
+        return None
+    try:
+        report = scan_now(part, seconds)
+    except Exception as error:
+        return _failed(engine, part, error)
+    return None if report is None else _checked(report, engine, part)
+
+
+async def _scan(engine: Engine, part: Part, seconds: float) -> Report:
+    try:
+        report: object = await engine.scan(part, seconds)
+    except Exception as error:
+        return _failed(engine, part, error)
+    return _checked(report, engine, part)
+
+
+def _checked(report: object, engine: Engine, part: Part) -> Report:
+    if isinstance(report, Report):
+        return report
+    return _unscanned(engine.name, part, Reason.ENGINE_FAILED, "The engine gave no report.")
+
+
+def _failed(engine: Engine, part: Part, error: Exception) -> Report:
+    said = str(error) if isinstance(error, IcapscanError) else f"{type(error).__name__}: {error}"
+    return _unscanned(engine.name, part, Reason.ENGINE_FAILED, said)
+
+
+def _result(task: asyncio.Task[Report], engine: Engine, part: Part) -> Report:
+    if task.cancelled():
+        return _unscanned(engine.name, part, Reason.ENGINE_FAILED, "CancelledError: the engine gave up by itself.")
+    return task.result()
+
+
+def _unscanned(name: str, part: Part, reason: Reason, detail: str) -> Report:
+    return Report(name, unscanned=(Unscanned(reason, part.path, name, detail),))
+
+
+def _final(reports: list[Report]) -> tuple[Report, ...]:
+    for report in reports:
+        if report.allowed:
+            return (report,)
+    return tuple(reports)
+
+
+async def _stop(tasks: set[asyncio.Task[Report]]) -> None:
+    """Cancel, and let them see it before the caller frees the store they read; one that ignores it is left behind."""
+    if not tasks:
+        return
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks, timeout=GRACE)
