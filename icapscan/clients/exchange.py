@@ -1,0 +1,202 @@
+"""One transaction over one link: send and read at the same time, in one task (RFC 3507 4.5, e7; PROTOCOL C8-C23)."""
+
+from __future__ import annotations
+
+import asyncio
+
+from msgspec import Struct
+
+from icapscan.clients.answer import Answer
+from icapscan.clients.errors import ClientTimeout, ConnectionLost, Malformed, NotIcap, Stage
+from icapscan.clients.link import Link
+from icapscan.clients.settings import Timeouts
+from icapscan.clients.source import PIECE, Source, pieces
+from icapscan.wire.icap import IcapConnection
+from icapscan.wire.icap_events import (
+    BodyChunk,
+    BodyEnd,
+    Continue,
+    Event,
+    Failure,
+    HttpHeads,
+    PreviewEnd,
+    RequestHead,
+    ResponseHead,
+    Trailer,
+)
+from icapscan.wire.icap_states import Role, State
+
+_BATCH = 4
+"""Pieces that go out in one write."""
+_ICAP = b"ICAP/"
+
+
+class Request(Struct, frozen=True):
+    """One request, ready to be sent any number of times."""
+
+    head: RequestHead
+    heads: HttpHeads = HttpHeads()
+    source: Source | None = None
+    """None: no body follows."""
+
+
+class Exchange:
+    """Sends one request over a link that is free, and gathers the answer."""
+
+    def __init__(self, link: Link, request: Request, answer: Answer, timeouts: Timeouts) -> None:
+        self._link = link
+        self._request = request
+        self._answer = answer
+        self._timeouts = timeouts
+        self._codec = IcapConnection(Role.CLIENT)
+        self._loop = asyncio.get_running_loop()
+        self._first = b""
+        self._began = False
+        self._mark = self._loop.time()
+        self._sent = 0
+        self._told_eof = False
+
+    @property
+    def answer_began(self) -> bool:
+        """Whether a byte of an answer came (an ``100 Continue`` counts)."""
+        return self._began or bool(self._first)
+
+    @property
+    def reusable(self) -> bool:
+        """Both ends are through with it, nothing is left over, and the server wants to go on (PROTOCOL C20, C39)."""
+        codec, head = self._codec, self._answer.head
+        return (
+            codec.request_state is State.DONE
+            and codec.response_state is State.DONE
+            and not codec.backlog
+            and not self._link.has_data
+            and not self._told_eof
+            and head is not None
+            and not head.close
+            and not self._request.head.close
+        )
+
+    async def run(self) -> None:
+        """Fill the answer. Raises `ClientError`, or what reading and keeping bodies raises."""
+        self._send_start()
+        while True:
+            self._read()
+            if self._codec.response_state is State.DONE:
+                return
+            if self._link.lost:
+                raise self._lost()
+            if self._send_more():
+                await asyncio.sleep(0)  # let the loop read what comes meanwhile
+            else:
+                await self._wait()
+
+    # Sending
+
+    def _send_start(self) -> None:
+        """The heads, and of the body what needs no leave: the preview, or the first batch."""
+        request, codec = self._request, self._codec
+        out = list(codec.send(request.head, request.heads))
+        source = request.source
+        if source is not None and request.head.preview is not None:
+            self._add_pieces(out, request.head.preview)
+            whole = self._sent == source.size
+            out += codec.send(BodyEnd(ieof=True) if whole else PreviewEnd())
+        elif source is not None:
+            self._add_batch(out, source)
+        self._link.write(out)
+
+    def _send_more(self) -> bool:
+        """The next batch, if one may go; whether it did."""
+        source = self._request.source
+        if source is None or self._codec.request_state is not State.BODY or not self._link.can_write or self._link.eof:
+            return False
+        out: list[bytes | memoryview] = []
+        self._add_batch(out, source)
+        self._link.write(out)
+        self._mark = self._loop.time()
+        return True
+
+    def _add_batch(self, out: list[bytes | memoryview], source: Source) -> None:
+        self._add_pieces(out, min(source.size, self._sent + _BATCH * PIECE))
+        if self._sent == source.size:
+            out += self._codec.send(BodyEnd())
+
+    def _add_pieces(self, out: list[bytes | memoryview], stop: int) -> None:
+        source = self._request.source
+        assert source is not None
+        for piece in pieces(source, self._sent, stop):
+            out += self._codec.send(BodyChunk(piece))
+            self._sent += len(piece)
+
+    # Reading
+
+    def _read(self) -> None:
+        link = self._link
+        for data in link.take():
+            self._mark = self._loop.time()
+            self._check_icap(data)
+            self._answer.sent = self._sent
+            self._act(self._codec.receive(data))
+        if link.eof and not self._told_eof and self._codec.response_state is not State.DONE:
+            self._told_eof = True
+            events = self._codec.receive_eof()
+            if any(isinstance(event, Failure) for event in events):
+                raise self._lost()
+
+    def _check_icap(self, data: bytes) -> None:
+        """Notice at the first bytes that the peer speaks something else (PROTOCOL C46, D121)."""
+        if self._began:
+            return
+        if len(self._first) < len(_ICAP):
+            self._first = (self._first + data[:64]).lstrip(b"\r\n")[: len(_ICAP)]
+            if self._first and not _ICAP.startswith(self._first):
+                raise NotIcap(f"The peer answers {self._first.decode('latin-1')!r}: it is not an ICAP server.")
+        self._began = bool(self._first)
+
+    def _act(self, events: list[Event]) -> None:
+        answer = self._answer
+        for event in events:
+            if isinstance(event, BodyChunk):
+                answer.take_body(event.data)
+            elif isinstance(event, Continue):
+                self._began = False  # what was waited for has come; the answer is another wait
+            elif isinstance(event, ResponseHead):
+                self._began = True
+                answer.head = event
+            elif isinstance(event, HttpHeads):
+                answer.heads = event
+                if answer.head is not None and not answer.head.encapsulated.has_body:
+                    answer.take_no_body()
+            elif isinstance(event, BodyEnd):
+                answer.take_end(event)
+            elif isinstance(event, Trailer):
+                answer.trailer = event.fields
+            elif isinstance(event, Failure):
+                raise Malformed(f"The answer is malformed: {event.error}")
+
+    # Waiting
+
+    async def _wait(self) -> None:
+        stage, seconds = self._patience()
+        if self._link.has_data:
+            return
+        if not await self._link.wait(self._mark + seconds - self._loop.time()):
+            raise ClientTimeout(stage, seconds)
+        if self._link.can_write and self._codec.request_state is State.BODY:
+            self._mark = self._loop.time()
+
+    def _patience(self) -> tuple[Stage, float]:
+        timeouts = self._timeouts
+        state = self._codec.request_state
+        if not self._began:
+            if state is State.WAITING:
+                return Stage.CONTINUE, timeouts.proceed
+            if state is State.DONE:
+                return Stage.ANSWER, timeouts.answer
+        return Stage.IDLE, timeouts.idle
+
+    def _lost(self) -> ConnectionLost:
+        began = self.answer_began
+        what = "in the middle of its answer" if began else "before it answered"
+        detail = f" ({self._link.error})" if self._link.error is not None else ""
+        return ConnectionLost(f"The ICAP server closed the connection {what}{detail}.", answer_began=began)
