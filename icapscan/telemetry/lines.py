@@ -1,0 +1,217 @@
+"""A transaction as one line, plain for people or JSON for programs.
+
+Whatever a peer sent is escaped: no control character, line end, terminal escape, bidirectional override or invisible
+character reaches the log, and every text is capped, so that a line is never longer than about 16 KiB.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from icapscan.findings import CLEAN, Verdict
+from icapscan.servers.record import TransactionRecord
+
+TEXT_MAX = 256
+"""Characters (or bytes) of one text in a line."""
+URL_MAX = 2048
+LIST_MAX = 8
+"""Findings, failures or anomalies named in a line; more are only counted."""
+
+_plain = re.compile(r"[!#-<>-\[\]-~]+").fullmatch  # printable ASCII without blank, quotation mark, backslash and "="
+_plain_lines = re.compile(rb"[!#-\[\]-~\n]+").fullmatch
+_plain_bytes = re.compile(rb"[!#-\[\]-~]+").fullmatch
+_ascii_line = re.compile(r"[ -~]*").fullmatch
+_encode = msgspec.json.Encoder().encode
+
+
+def format_plain(record: TransactionRecord, now: float | None = None) -> str:
+    """``time key=value key="value with blanks" …``, without a line end; what is empty is left out.
+
+    ``now`` is the time shown, in seconds since the epoch (UTC); None = the current time. ``ms`` are the milliseconds
+    to receive, to scan and to reply.
+    """
+    http, url, user, client_ip = _sent_words(record)
+    line = (
+        f"{stamp(now)} client={_word(record.client)}"
+        f"{_known('service', record.service)}{_known('method', record.method)}"
+        f"{http}{url}{user}{client_ip} size={record.size}"
+    )
+    if record.verdict is CLEAN:
+        line += " verdict=clean"
+    elif record.verdict is not None:
+        line += _plain_verdict(record.verdict)
+    line += (
+        f"{_known('decision', record.decision)}{_known('reply', record.reply)} status={record.status}"
+        f" ms={record.receive_seconds * 1000:.1f}/{record.scan_seconds * 1000:.1f}/{record.reply_seconds * 1000:.1f}"
+        f" in={record.bytes_in} out={record.bytes_out}{_known('istag', record.istag)}"
+    )
+    return f"{line} detail={_word(record.detail)}" if record.detail else line
+
+
+def format_json(record: TransactionRecord, now: float | None = None) -> str:
+    """The same as one JSON object, without a line end. Times are in seconds, sizes in bytes."""
+    verdict = record.verdict
+    fields: dict[str, Any] = {
+        "time": stamp(now),
+        "client": _text(record.client),
+        "service": _text(record.service),
+        "method": _text(record.method),
+        "http_method": _bytes_text(record.http_method, TEXT_MAX),
+        "url": _bytes_text(record.url, URL_MAX),
+        "user": _bytes_text(record.user, TEXT_MAX),
+        "client_ip": _bytes_text(record.client_ip, TEXT_MAX),
+        "size": record.size,
+        "verdict": verdict.level.word if verdict is not None else None,
+        "reason": verdict.reason.value if verdict is not None and verdict.reason is not None else None,
+        "findings": _json_findings(verdict) if verdict is not None and verdict.findings else [],
+        "unscanned": _json_unscanned(verdict) if verdict is not None and verdict.unscanned else [],
+        "anomalies": _json_anomalies(verdict) if verdict is not None and verdict.anomalies else [],
+        "decision": _text(record.decision),
+        "reply": _text(record.reply),
+        "status": record.status,
+        "receive_seconds": round(record.receive_seconds, 6),
+        "scan_seconds": round(record.scan_seconds, 6),
+        "reply_seconds": round(record.reply_seconds, 6),
+        "bytes_in": record.bytes_in,
+        "bytes_out": record.bytes_out,
+        "istag": _text(record.istag),
+        "detail": _text(record.detail),
+    }
+    line = _encode(fields).decode("utf-8")
+    return line if _ascii_line(line) else "".join(char if char.isprintable() else _json_escape(char) for char in line)
+
+
+_last_second = (0, "")
+
+
+def stamp(now: float | None = None) -> str:
+    """A time in UTC with milliseconds, e.g. ``2026-01-31T23:59:59.123Z``."""
+    global _last_second
+    now = time.time() if now is None else now
+    second = int(now)
+    if second != _last_second[0]:
+        _last_second = (second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)))
+    return f"{_last_second[1]}.{int((now - second) * 1000):03d}Z"
+
+
+def escape(text: str) -> str:
+    """``text`` in quotation marks, with everything escaped that is not printable."""
+    return '"' + "".join(char if char.isprintable() and char not in '"\\' else _escaped(char) for char in text) + '"'
+
+
+@lru_cache(maxsize=512)
+def _known(key: str, text: str) -> str:
+    """`` key=text`` for texts that come again and again, such as the name of a service."""
+    return f" {key}={_word(text)}" if text else ""
+
+
+def _sent_words(record: TransactionRecord) -> tuple[str, str, str, str]:
+    """The words for what the peer sent. Mostly all of it is harmless, which one look at all of it together tells."""
+    sent = (record.http_method, record.url, record.user, record.client_ip)
+    together = b"\n".join(sent)
+    if len(together) <= TEXT_MAX and _plain_lines(together) and together.count(b"\n") == 3:
+        http, url, user, client_ip = together.decode("ascii").split("\n")
+    else:
+        http, url, user, client_ip = (
+            _bytes_word(data, URL_MAX if data is record.url else TEXT_MAX) if data else "" for data in sent
+        )
+    return (
+        f" http={http}" if http else "",
+        f" url={url}" if url else "",
+        f" user={user}" if user else "",
+        f" client_ip={client_ip}" if client_ip else "",
+    )
+
+
+def _plain_verdict(verdict: Verdict) -> str:
+    text = f" verdict={verdict.level.word}"
+    if verdict.reason is not None:
+        text += f" reason={verdict.reason.value}"
+    if verdict.findings:
+        names = [f"{one.engine}:{one.name}@{one.part}" for one in verdict.findings[:LIST_MAX]]
+        text += f" findings={_listed(names, len(verdict.findings))}"
+    if verdict.unscanned:
+        names = [f"{one.engine or 'icapscan'}:{one.reason.value}@{one.part}" for one in verdict.unscanned[:LIST_MAX]]
+        text += f" unscanned={_listed(names, len(verdict.unscanned))}"
+        if detail := verdict.unscanned[0].detail:
+            text += f" why={_word(detail)}"
+    if verdict.anomalies:
+        names = [f"{one.kind}@{one.part}" for one in verdict.anomalies[:LIST_MAX]]
+        text += f" anomalies={_listed(names, len(verdict.anomalies))}"
+    return text
+
+
+def _listed(names: list[str], count: int) -> str:
+    more = f",+{count - len(names)}" if count > len(names) else ""
+    return _word(",".join(name[:TEXT_MAX].removesuffix("@") for name in names) + more, LIST_MAX * TEXT_MAX)
+
+
+def _word(text: str, most: int = TEXT_MAX) -> str:
+    """A value of the plain line: as it is where it is one plain word, else escaped in quotation marks."""
+    if len(text) > most:
+        text = f"{text[:most]}...(+{len(text) - most})"
+    return text if _plain(text) else escape(text)
+
+
+def _bytes_word(data: bytes, most: int) -> str:
+    if len(data) <= most and _plain_bytes(data):
+        return data.decode("ascii")
+    return escape(_bytes_text(data, most, "surrogateescape"))
+
+
+def _bytes_text(data: bytes, most: int, errors: str = "backslashreplace") -> str:
+    if len(data) > most:
+        return f"{data[:most].decode('utf-8', errors)}...(+{len(data) - most})"
+    return data.decode("utf-8", errors)
+
+
+def _text(text: str, most: int = TEXT_MAX) -> str:
+    """A text for JSON: capped, and free of surrogates, which UTF-8 has no bytes for."""
+    if len(text) > most:
+        text = f"{text[:most]}...(+{len(text) - most})"
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _json_findings(verdict: Verdict) -> list[dict[str, str]]:
+    return [
+        {"engine": _text(one.engine), "name": _text(one.name), "part": _text(one.part), "level": one.level.word}
+        for one in verdict.findings[:LIST_MAX]
+    ]
+
+
+def _json_unscanned(verdict: Verdict) -> list[dict[str, str]]:
+    return [
+        {
+            "engine": _text(one.engine),
+            "reason": one.reason.value,
+            "part": _text(one.part),
+            "detail": _text(one.detail),
+        }
+        for one in verdict.unscanned[:LIST_MAX]
+    ]
+
+
+def _json_anomalies(verdict: Verdict) -> list[dict[str, str]]:
+    return [
+        {"kind": _text(one.kind), "part": _text(one.part), "detail": _text(one.detail)}
+        for one in verdict.anomalies[:LIST_MAX]
+    ]
+
+
+def _escaped(char: str) -> str:
+    code = ord(char)
+    if char in '"\\':
+        return "\\" + char
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8 (PEP 383)
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _json_escape(char: str) -> str:
+    return json.dumps(char)[1:-1] if ord(char) > 0x7F else f"\\u{ord(char):04x}"
