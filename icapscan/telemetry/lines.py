@@ -51,6 +51,8 @@ def format_plain(record: TransactionRecord, now: float | None = None) -> str:
         f" ms={record.receive_seconds * 1000:.1f}/{record.scan_seconds * 1000:.1f}/{record.reply_seconds * 1000:.1f}"
         f" in={record.bytes_in} out={record.bytes_out}{_known('istag', record.istag)}"
     )
+    if record.reference:
+        line += f" reference={_word(record.reference)}"
     return f"{line} detail={_word(record.detail)}" if record.detail else line
 
 
@@ -81,6 +83,7 @@ def format_json(record: TransactionRecord, now: float | None = None) -> str:
         "bytes_in": record.bytes_in,
         "bytes_out": record.bytes_out,
         "istag": _text(record.istag),
+        "reference": _text(record.reference),
         "detail": _text(record.detail),
     }
     line = _encode(fields).decode("utf-8")

@@ -57,8 +57,6 @@ class TransactionLog:
         """Write everything that is queued. What cannot be written now is kept for the next time, within bounds."""
         if not self._lines and not self._rest:
             return
-        if self.lost:
-            self._lines.append(f'{stamp()} detail="The log could not be written: {self.lost} lines are lost."')
         try:
             if self._fd < 0:
                 self._open()
@@ -92,6 +90,9 @@ class TransactionLog:
 
     def _write_all(self) -> None:
         lines, self._lines, self._waiting = self._lines, [], 0
+        if self.lost:
+            lines.append(f'{stamp()} detail="The log could not be written: {self.lost} lines are lost."')
+            self.lost = 0
         pending = self._rest + "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")
         self._rest = b""
         try:
@@ -99,7 +100,6 @@ class TransactionLog:
             while pending:
                 piece = pending if whole else _whole_lines(pending)
                 pending = pending[os.write(self._fd, piece) :]
-            self.lost = 0
         finally:
             self._keep(pending)
 
