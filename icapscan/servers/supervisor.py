@@ -145,8 +145,8 @@ class Supervisor:
             "ready": not self.readiness(),
             "version": __version__,
             "istag": self._istag,
-            "purse_memory_free_bytes": sum(worker.stats.memory_left for worker in workers if worker.stats),
-            "purse_disk_free_bytes": sum(worker.stats.disk_left for worker in workers if worker.stats),
+            "purse_memory_free": sum(worker.stats.memory_left for worker in workers if worker.stats),
+            "purse_disk_free": sum(worker.stats.disk_left for worker in workers if worker.stats),
         }
         counters = [worker.stats.counters for worker in workers if worker.stats]
         return self._exposition([*self._dead, *counters], gauges)
