@@ -53,7 +53,7 @@ class Answer:
             self.adapted.append(data)
 
     def take_end(self, end: BodyEnd) -> None:
-        """The body is complete. Raises `Malformed` for a 206 that goes on where the server has nothing (PROTOCOL C36)."""
+        """The body is complete. Raises `Malformed` for a 206 that goes on where nothing was sent (PROTOCOL C36)."""
         self.original_from = end.use_original_body
         if end.use_original_body is not None:
             self._take_original(end.use_original_body)
