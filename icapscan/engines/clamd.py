@@ -63,8 +63,10 @@ class ClamdEngine:
         while True:
             if not self._backends.fits(size):
                 return self._unscanned(part, Reason.OVER_LIMIT, f"{size} bytes are more than clamd scans.")
-            backend = await self._backends.take(size, tried, deadline)
+            backend = self._backends.take_now(size, tried) or await self._backends.take(size, deadline)
             if backend is None:
+                if not self._backends.fits(size):
+                    continue  # learnt while waiting
                 return self._unscanned(part, Reason.TIMEOUT, "No connection to clamd became free in time.")
             try:
                 reply = await self._ask(backend, part, deadline)
@@ -93,7 +95,15 @@ class ClamdEngine:
                 if part.store.size > backend.largest:  # learnt on connecting
                     backend.keep(channel)
                     return Reply(None, Outcome.OVER_LIMIT, f"more than {backend.largest} bytes")
-            reply = await self._send(backend, channel, part, min(deadline, loop.time() + settings.reply_timeout))
+            limit = min(deadline, loop.time() + settings.reply_timeout)
+            try:
+                if backend.address.local:
+                    reply = await channel.ask_descriptor(part.store.fileno(), limit)
+                else:
+                    reply = await channel.ask_stream(part.store.pieces(), limit)
+            finally:
+                channel.end()
+                backend.keep(channel)
             stale, reused = channel is reused and channel.silent, None
             if stale or self._without_session(backend, channel, reply):
                 continue
@@ -101,14 +111,6 @@ class ClamdEngine:
                 self._backends.failed(backend)
             return reply
         return reply
-
-    async def _send(self, backend: Backend, channel: Channel, part: Part, deadline: float) -> Reply:
-        try:
-            if backend.address.local:
-                return await channel.ask_descriptor(part.store.fileno(), deadline)
-            return await channel.ask_stream(part.store.pieces(), deadline)
-        finally:
-            backend.keep(channel)
 
     @staticmethod
     def _without_session(backend: Backend, channel: Channel, reply: Reply) -> bool:

@@ -6,7 +6,9 @@ import asyncio
 import errno
 import ipaddress
 import socket
+import time
 from collections import deque
+from collections.abc import Sequence
 
 from icapscan.engines.clamd_channel import Channel
 from icapscan.engines.clamd_local import LocalFacts, local_facts, peer_pid
@@ -173,20 +175,25 @@ class Backends:
     def __init__(self, backends: tuple[Backend, ...]) -> None:
         self.all = backends
         self._queue: deque[tuple[asyncio.Future[Backend | None], int]] = deque()
-        self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def take(self, size: int, tried: list[Backend], deadline: float) -> Backend | None:
-        """A place at the least busy daemon that takes ``size`` bytes and is not in ``tried``; None after ``deadline``.
+    def take_now(self, size: int, tried: list[Backend]) -> Backend | None:
+        """A place at the least busy daemon that takes ``size`` bytes and is not in ``tried``; None if there is none.
 
-        Scans that have to wait get their place in the order they came. Every place taken is given back by `release`.
+        Every place taken is given back by `release`.
         """
-        loop = asyncio.get_running_loop()
-        if not self._queue and (backend := self._pick(size, tried, loop.time())):
+        if self._queue:
+            return None
+        backend = self._pick(size, tried)
+        if backend is not None:
             backend.busy += 1
-            return backend
+        return backend
+
+    async def take(self, size: int, deadline: float) -> Backend | None:
+        """As `take_now`, but wait for a place, in the order of coming; None after ``deadline``, or when none fits."""
+        loop = asyncio.get_running_loop()
         turn: asyncio.Future[Backend | None] = loop.create_future()
         self._queue.append((turn, size))
-        self._serve(loop)
+        self._serve()
         timer = loop.call_at(deadline, _give_up, turn)
         try:
             return await turn
@@ -201,12 +208,12 @@ class Backends:
         """Give a place back."""
         backend.busy -= 1
         if self._queue:
-            self._serve(asyncio.get_running_loop())
+            self._serve()
 
     def failed(self, backend: Backend) -> None:
         """Pass this daemon over for a while, if there is another."""
         backend.drop_idle()
-        backend.skip_until = asyncio.get_running_loop().time() + SKIP_SECONDS
+        backend.skip_until = time.monotonic() + SKIP_SECONDS
 
     def fits(self, size: int) -> bool:
         """Whether any daemon scans a part of ``size`` bytes wholly."""
@@ -216,25 +223,29 @@ class Backends:
         """Whether any daemon that takes ``size`` bytes is not in ``tried`` yet."""
         return any(backend not in tried and size <= backend.largest for backend in self.all)
 
-    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
-        now = loop.time()
-        while self._queue:
-            turn, size = self._queue[0]
-            if turn.done():
-                self._queue.popleft()
-                continue
-            backend = self._pick(size, [], now)
-            if backend is None:
-                return
-            self._queue.popleft()
-            backend.busy += 1
-            turn.set_result(backend)
+    def _serve(self) -> None:
+        """Give free places to those who wait longest."""
+        queue = self._queue
+        while queue:
+            turn, size = queue[0]
+            if not turn.done():
+                backend = self._pick(size, ())
+                if backend is not None:
+                    backend.busy += 1
+                elif self.fits(size):
+                    return
+                turn.set_result(backend)
+            queue.popleft()
 
-    def _pick(self, size: int, tried: list[Backend], now: float) -> Backend | None:
+    def _pick(self, size: int, tried: Sequence[Backend]) -> Backend | None:
+        if len(self.all) == 1:
+            best = self.all[0]
+            return best if best.busy < best.cap and size <= best.largest and not tried else None
         able = [backend for backend in self.all if size <= backend.largest and backend not in tried]
+        now = time.monotonic()
         able = [backend for backend in able if backend.skip_until <= now] or able
-        best = min(able, key=_busy, default=None)
-        return best if best is not None and best.busy < best.cap else None
+        least = min(able, key=_busy, default=None)
+        return least if least is not None and least.busy < least.cap else None
 
 
 def _busy(backend: Backend) -> int:

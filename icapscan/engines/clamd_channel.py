@@ -27,6 +27,7 @@ GATHER = 64 * 1024
 TURN = 1024 * 1024
 """Bytes sent in one go before other tasks get their turn."""
 
+LOST = Reply(None, Outcome.FAILED, "the connection was closed", last=True)
 TIMED_OUT = Reply(None, Outcome.TIME_LIMIT, "clamd did not answer in time", last=True)
 
 Piece = bytes | memoryview
@@ -36,7 +37,7 @@ class Channel:
     """A connection in IDSESSION (or, with ``session`` off, for one single command)."""
 
     __slots__ = (
-        "_gate", "_id", "_loop", "_opened", "_reader", "_sock", "_writing",
+        "_gate", "_id", "_loop", "_opened", "_reader", "_sock", "_timer", "_writing",
         "closed", "reused", "session", "silent", "waiter",
     )  # fmt: skip
 
@@ -47,6 +48,7 @@ class Channel:
         self._id = 0
         self._opened = False
         self._gate: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._writing = False
         self.session = session
         self.waiter: asyncio.Future[Reply] | None = None
@@ -57,41 +59,51 @@ class Channel:
         """Whether it was lost before any byte of the reply came."""
         loop.add_reader(sock.fileno(), self._readable)
 
-    async def ask_descriptor(self, descriptor: int, deadline: float) -> Reply:
-        """FILDES: have the file behind ``descriptor`` scanned. ``deadline`` is a time of the event loop."""
-        waiter = self._begin()
-        try:
-            # A few bytes into an empty socket buffer: they go at once or the connection is broken.
-            socket.send_fds(self._sock, (self._opening() + FILDES,), (descriptor,))
-        except OSError as error:
-            self._break(error)
-        return await self._answer(waiter, deadline)
+    def ask_descriptor(self, descriptor: int, deadline: float) -> asyncio.Future[Reply]:
+        """FILDES: have the file behind ``descriptor`` scanned by ``deadline``, a time of the event loop.
+
+        The reply comes in the future, which gets no exception. Call `end` when it is no longer waited for.
+        """
+        waiter = self._begin(deadline)
+        if not self.closed:
+            try:
+                # A few bytes into an empty socket buffer: they go at once or the connection is broken.
+                socket.send_fds(self._sock, (self._opening() + FILDES,), (descriptor,))
+            except OSError as error:
+                self._break(error)
+        return waiter
 
     async def ask_stream(self, pieces: Iterable[Piece], deadline: float) -> Reply:
-        """INSTREAM: send the pieces and have them scanned; an early reply ends the sending."""
-        waiter = self._begin()
-        timer = self._loop.call_at(deadline, self._expire, waiter)
-        try:
-            await self._send_stream(pieces, waiter)
-            return await waiter
-        except OSError as error:  # the store could not be read
+        """INSTREAM: send the pieces and have them scanned; an early reply ends the sending. `end` comes after it.
+
+        Raises `OSError` when the pieces cannot be read.
+        """
+        waiter = self._begin(deadline)
+        await self._send_stream(pieces, waiter)
+        return await waiter
+
+    def end(self) -> None:
+        """After a command, whatever became of it: only a connection in a known state lives on."""
+        waiter, self.waiter = self.waiter, None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if waiter is None or not self.session or not waiter.done() or waiter.cancelled() or waiter.result().last:
             self.close()
-            return Reply(None, Outcome.FAILED, f"the part could not be read: {error.strerror}", last=True)
-        finally:
-            timer.cancel()
-            self._end(waiter)
 
     def close(self) -> None:
         """Close at once; a command that waits gets a FAILED reply. Idempotent."""
         self._lose("the connection was closed")
 
-    def _begin(self) -> asyncio.Future[Reply]:
+    def _begin(self, deadline: float) -> asyncio.Future[Reply]:
         self._id += 1
         self.silent = False
         self.waiter = waiter = self._loop.create_future()
         if self.closed:
             self.silent = True
-            self._settle(Reply(None, Outcome.FAILED, "the connection was closed", last=True))
+            waiter.set_result(LOST)
+        else:
+            self._timer = self._loop.call_at(deadline, self._expire, waiter)
         return waiter
 
     def _opening(self) -> bytes:
@@ -99,20 +111,6 @@ class Channel:
             return b""
         self._opened = True
         return IDSESSION
-
-    async def _answer(self, waiter: asyncio.Future[Reply], deadline: float) -> Reply:
-        timer = self._loop.call_at(deadline, self._expire, waiter)
-        try:
-            return await waiter
-        finally:
-            timer.cancel()
-            self._end(waiter)
-
-    def _end(self, waiter: asyncio.Future[Reply]) -> None:
-        """After a command: only a connection in a known state lives on."""
-        self.waiter = None
-        if not self.session or not waiter.done() or waiter.cancelled() or waiter.result().last:
-            self.close()
 
     def _expire(self, waiter: asyncio.Future[Reply]) -> None:
         if not waiter.done():
