@@ -40,6 +40,9 @@ class _Tier(enum.Enum):
     FILE = "file"
 
 
+_CHUNKS = _Tier.CHUNKS
+
+
 class PartStore:
     """The bytes of one part, appended as they arrive, then read as often as wanted.
 
@@ -71,17 +74,21 @@ class PartStore:
     def append(self, data: bytes | memoryview) -> None:
         """Add bytes at the end. Raises `StoreFull` when neither memory nor disk is left; the store stays readable."""
         count = len(data)
+        purse = self._purse
+        if self._tier is _CHUNKS and self.size + count <= self._limits.part_in_bytes and count <= purse.memory_left:
+            purse.memory_left -= count
+            self._charged += count
+            self._chunks.append(data)
+            self.size += count
+            if self._fd >= 0:
+                self._drop_descriptor()
+            return
         tier = self._fitting_tier(self.size + count, count)
         if tier is not self._tier:
             self._move(tier)
         self._charge(count)
-        if tier is _Tier.CHUNKS:
-            self._chunks.append(data)
-            self._drop_descriptor()
-        else:
-            _write_all(self._fd, data, self.size)
+        _write_all(self._fd, data, self.size)
         self.size += count
-        self._sha256 = None
 
     def close(self) -> None:
         """Free everything. Idempotent."""
@@ -92,7 +99,8 @@ class PartStore:
                 mapped.close()
             except BufferError:  # a scanner thread that outlived its deadline still reads it; it goes with that thread
                 pass
-        self._drop_descriptor()
+        if self._fd >= 0:
+            self._drop_descriptor()
         self._refund()
         self._tier = _Tier.CHUNKS
         self.size = 0

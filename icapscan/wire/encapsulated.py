@@ -8,6 +8,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from icapscan.errors import ProtocolError
 from icapscan.wire.limits import KIB
@@ -28,29 +29,32 @@ class Encapsulated(Struct, frozen=True):
     req_hdr: int | None
     res_hdr: int | None
     body: BodyKind
+    head_length: int = 0
+    """Bytes of all HTTP heads together: the offset of the body. Derived from the others."""
+    has_body: bool = False
+    """Whether a chunked body follows the heads. Derived from the others."""
 
-    @property
-    def head_length(self) -> int:
-        """Bytes of all HTTP heads together: the offset of the body."""
-        return (self.req_hdr or 0) + (self.res_hdr or 0)
-
-    @property
-    def has_body(self) -> bool:
-        """Whether a chunked body follows the heads."""
-        return self.body is not BodyKind.NULL
+    def __post_init__(self) -> None:
+        force_setattr(self, "head_length", (self.req_hdr or 0) + (self.res_hdr or 0))
+        force_setattr(self, "has_body", self.body is not BodyKind.NULL)
 
     def encode(self) -> bytes:
         """The field value, with exact offsets (PROTOCOL S89)."""
-        entries = []
-        offset = 0
-        if self.req_hdr is not None:
-            entries.append(b"req-hdr=0")
-            offset = self.req_hdr
-        if self.res_hdr is not None:
-            entries.append(b"res-hdr=%d" % offset)
-            offset += self.res_hdr
-        entries.append(b"%s=%d" % (self.body.value, offset))
-        return b", ".join(entries)
+        return _encode(self.req_hdr, self.res_hdr, self.body)
+
+
+@lru_cache(maxsize=4096)
+def _encode(req_hdr: int | None, res_hdr: int | None, body: BodyKind) -> bytes:
+    entries = []
+    offset = 0
+    if req_hdr is not None:
+        entries.append(b"req-hdr=0")
+        offset = req_hdr
+    if res_hdr is not None:
+        entries.append(b"res-hdr=%d" % offset)
+        offset += res_hdr
+    entries.append(b"%s=%d" % (body.value, offset))
+    return b", ".join(entries)
 
 
 NO_BODY = Encapsulated(None, None, BodyKind.NULL)

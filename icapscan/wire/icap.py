@@ -8,6 +8,7 @@ on the events, calls `send` with its own events and writes the bytes. After each
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from icapscan.errors import LocalProtocolError, ProtocolError
 from icapscan.wire import chunked
@@ -366,43 +367,45 @@ class IcapConnection:
         """
         pieces: list[Bytes] = []
         for event in events:
-            self._send_one(event, pieces)
+            sender = _SENDERS.get(type(event))
+            if sender is None:
+                raise LocalProtocolError(f"{type(event).__name__} is never sent.")
+            sender(self, event, pieces)
         return pieces
 
-    def _send_one(self, event: Event, pieces: list[Bytes]) -> None:
-        if isinstance(event, BodyChunk):
-            if not len(event.data):
-                return  # an empty chunk would end the body (PROTOCOL C11)
-            self._step_ours(Step.CHUNK)
-            pieces += (chunked.encode_size(len(event.data)), event.data, b"\r\n")
-        elif isinstance(event, ResponseHead):
-            self._step_request(Step.ANSWERED)
-            self._step_response(Step.HEAD)
-            self._response = event
-            pieces.append(b"ICAP/1.0 %d %s\r\n%s\r\n" % (event.status, event.reason, event.fields.raw))
-        elif isinstance(event, HttpHeads):
-            self._send_heads(event, pieces)
-        elif isinstance(event, BodyEnd):
-            self._send_end(event, pieces)
-        elif isinstance(event, Continue):
-            if self.request_state is not State.WAITING:
-                raise LocalProtocolError("100 Continue is only sent behind a preview that has more.")
-            self._step_response(Step.CONTINUE)
-            self._step_request(Step.CONTINUE)
-            self._chunks.begin(again=True)
-            pieces.append(b"ICAP/1.0 100 Continue\r\n\r\n")
-        elif isinstance(event, RequestHead):
-            self._step_request(Step.HEAD)
-            self._request = event
-            pieces.append(b"%s %s ICAP/1.0\r\n%s\r\n" % (event.method, event.uri, event.fields.raw))
-        elif isinstance(event, PreviewEnd):
-            self._step_request(Step.PREVIEW_END)
-            pieces.append(b"0\r\n\r\n")
-        elif isinstance(event, Trailer):
-            self._step_response(Step.TRAILER)
-            pieces.append(event.fields.raw + b"\r\n")
-        else:
-            raise LocalProtocolError(f"{type(event).__name__} is never sent.")
+    def _send_chunk(self, event: BodyChunk, pieces: list[Bytes]) -> None:
+        size = len(event.data)
+        if not size:
+            return  # an empty chunk would end the body (PROTOCOL C11)
+        self._step_ours(Step.CHUNK)
+        pieces += (b"%x\r\n" % size, event.data, b"\r\n")
+
+    def _send_response(self, event: ResponseHead, pieces: list[Bytes]) -> None:
+        self._step_response(Step.HEAD)
+        self._step_request(Step.ANSWERED)
+        self._response = event
+        pieces.append(b"ICAP/1.0 %d %s\r\n%s\r\n" % (event.status, event.reason, event.fields.raw))
+
+    def _send_request(self, event: RequestHead, pieces: list[Bytes]) -> None:
+        self._step_request(Step.HEAD)
+        self._request = event
+        pieces.append(b"%s %s ICAP/1.0\r\n%s\r\n" % (event.method, event.uri, event.fields.raw))
+
+    def _send_continue(self, event: Continue, pieces: list[Bytes]) -> None:
+        if self.request_state is not State.WAITING:
+            raise LocalProtocolError("100 Continue is only sent behind a preview that has more.")
+        self._step_response(Step.CONTINUE)
+        self._step_request(Step.CONTINUE)
+        self._chunks.begin(again=True)
+        pieces.append(b"ICAP/1.0 100 Continue\r\n\r\n")
+
+    def _send_preview_end(self, event: PreviewEnd, pieces: list[Bytes]) -> None:
+        self._step_request(Step.PREVIEW_END)
+        pieces.append(b"0\r\n\r\n")
+
+    def _send_trailer(self, event: Trailer, pieces: list[Bytes]) -> None:
+        self._step_response(Step.TRAILER)
+        pieces.append(event.fields.raw + b"\r\n")
 
     def _send_heads(self, event: HttpHeads, pieces: list[Bytes]) -> None:
         head = self._response if self.role is Role.SERVER else self._request
@@ -461,3 +464,15 @@ def _cut_heads(data: bytes, at: int, req_hdr: int | None, res_hdr: int | None) -
         data[at:middle] if req_hdr else None,
         data[middle : middle + res_hdr] if res_hdr else None,
     )
+
+
+_SENDERS: dict[type, Callable[[IcapConnection, Any, list[Bytes]], None]] = {
+    BodyChunk: IcapConnection._send_chunk,
+    BodyEnd: IcapConnection._send_end,
+    HttpHeads: IcapConnection._send_heads,
+    ResponseHead: IcapConnection._send_response,
+    RequestHead: IcapConnection._send_request,
+    Continue: IcapConnection._send_continue,
+    PreviewEnd: IcapConnection._send_preview_end,
+    Trailer: IcapConnection._send_trailer,
+}

@@ -8,7 +8,7 @@ from icapscan.errors import ProtocolError
 from icapscan.wire.encapsulated import NO_BODY, Encapsulated, check_request_form, parse_encapsulated
 from icapscan.wire.fields import Fields, parse_fields
 from icapscan.wire.icap_events import RequestHead, ResponseHead
-from icapscan.wire.limits import WireLimits
+from icapscan.wire.limits import DEFAULT, WireLimits
 
 METHODS = frozenset({b"REQMOD", b"RESPMOD", b"OPTIONS"})
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}")
@@ -20,13 +20,32 @@ _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456
 _PREVIEW = re.compile(rb"[0-9]{1,19}")
 _CLOSE = re.compile(rb"(?:^|[, \t])close(?:$|[, \t])", re.IGNORECASE)
 _ITEM = re.compile(rb"[ \t,]+")
+_KNOWN_LENGTH = 1024
+_KNOWN_MOST = 1024
+_known: dict[bytes, RequestHead] = {}
 START_BYTE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]")
 """What a start line may begin with."""
 _LONG_URI = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32} ")
 
 
 def parse_request(head: bytes, limits: WireLimits) -> RequestHead:
-    """An ICAP request head without its final empty line. Raises `ProtocolError` with 400, 414, 501 or 505."""
+    """An ICAP request head without its final empty line. Raises `ProtocolError` with 400, 414, 501 or 505.
+
+    Clients send the same head again and again (an OPTIONS before each part, bodies of one kind), so the last few short
+    ones are remembered with their meaning. A meaning never changes: it is frozen and depends on the bytes alone.
+    """
+    if limits is not DEFAULT or len(head) > _KNOWN_LENGTH:
+        return _parse_request(head, limits)
+    request = _known.get(head)
+    if request is None:
+        request = _parse_request(head, limits)
+        if len(_known) >= _KNOWN_MOST:
+            _known.clear()
+        _known[head] = request
+    return request
+
+
+def _parse_request(head: bytes, limits: WireLimits) -> RequestHead:
     line, _, block = head.partition(b"\r\n")
     if len(line) > limits.line or b"\n" in line:
         raise line_error(line, limits)
