@@ -11,6 +11,7 @@ from urllib.parse import unquote
 from icapscan.config.lines import Path
 from icapscan.config.sources import Sources
 from icapscan.errors import ConfigError
+from icapscan.policy.page import BlockPage
 from icapscan.servers.settings import ServiceSettings, Settings
 
 _SERVICE_PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%-]+(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*")
@@ -161,6 +162,10 @@ def _files(settings: Settings, fail: Fail) -> None:
             raise fail("log.file", f"expected a file, but {settings.log.file} is a folder")
     if settings.page.template:
         _readable("page.template", settings.page.template, fail)
+        try:
+            BlockPage(settings.page.template, settings.page.contact)
+        except ConfigError as error:
+            raise fail("page.template", f"expected a jinja2 template; {str(error).rstrip('.')}") from error
 
 
 def _readable(key: str, path: str, fail: Fail, *, folder: bool = False) -> None:
