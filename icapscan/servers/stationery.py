@@ -6,8 +6,10 @@ import re
 import socket
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 
 from icapscan import __version__
+from icapscan.servers.replies import REASONS
 from icapscan.servers.settings import ServiceSettings
 from icapscan.wire.encapsulated import NO_BODY, BodyKind, Encapsulated
 from icapscan.wire.fields import Fields
@@ -18,6 +20,8 @@ _SAFE = re.compile(r"[^A-Za-z0-9.-]")
 VIA = b"ICAP/1.0 %s (icapscan)" % (_SAFE.sub("-", socket.gethostname()).encode() or b"localhost")
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_HEADS_MOST = 1024
+"""Different heads that are kept for the rest of their second."""
 _NOTHING = b"Encapsulated: null-body=0\r\n"
 
 
@@ -33,44 +37,54 @@ def http_date(seconds: float) -> bytes:
 class Stationery:
     """The parts of answer heads that do not depend on the request, for one ISTag."""
 
-    __slots__ = ("_base", "_options", "_second", "date", "istag")
+    __slots__ = ("_base", "_date", "_heads", "_options", "_second", "istag")
 
     def __init__(self, istag: str) -> None:
         self.istag = istag
-        self.date = b""
+        self._date = b""
         self._second = -1
         self._base = (b"", b"")
-        self._options: dict[str, tuple[int, bytes, bytes]] = {}
+        self._options: dict[tuple[str, bool], ResponseHead] = {}
+        self._heads: dict[tuple[int, bytes, Encapsulated, bool], ResponseHead] = {}
 
-    def refresh(self) -> int:
-        """Bring the date up to now; returns the second."""
+    @property
+    def date(self) -> bytes:
+        """The time now, as a Date field has it."""
+        self._refresh()
+        return self._date
+
+    def _refresh(self) -> None:
+        """Bring the date up to now and throw away the heads that carry the old one."""
         second = int(time.time())
         if second != self._second:
             self._second = second
-            self.date = http_date(second)
-            start = b'Date: %s\r\nServer: %s\r\nISTag: "%s"\r\n' % (self.date, SERVER, self.istag.encode())
+            self._heads.clear()
+            self._options.clear()
+            self._date = http_date(second)
+            start = b'Date: %s\r\nServer: %s\r\nISTag: "%s"\r\n' % (self._date, SERVER, self.istag.encode())
             self._base = (start + b"Connection: keep-alive\r\n", start + b"Connection: close\r\n")
-        return second
 
-    def head(self, status: int, reason: bytes, fields: bytes, sections: Encapsulated, *, close: bool) -> ResponseHead:
+    def head(self, status: int, fields: bytes, sections: Encapsulated, *, close: bool) -> ResponseHead:
         """An answer head; Encapsulated is its last field (PROTOCOL S80, S83-S85)."""
-        self.refresh()
-        if sections is NO_BODY:
-            last = _NOTHING
-        else:
+        self._refresh()
+        key = (status, fields, sections, close)
+        head = self._heads.get(key)
+        if head is None:
             last = b"Encapsulated: %s\r\n" % sections.encode()
-        return ResponseHead(status, reason, Fields(b"".join((self._base[close], fields, last))), sections, False, close)
+            block = Fields(b"".join((self._base[close], fields, last)))
+            head = ResponseHead(status, REASONS[status], block, sections, False, close)
+            if len(self._heads) < _HEADS_MOST:
+                self._heads[key] = head
+        return head
 
     def options(self, name: str, service: ServiceSettings, connections: int, *, close: bool) -> ResponseHead:
         """The answer to OPTIONS (RFC 3507 4.10.2; PROTOCOL S112-S124)."""
-        second = self.refresh()
-        kept = self._options.get(name)
-        if kept is None or kept[0] != second:
-            fields = options_fields(name, service, connections)
-            open_head, close_head = (base + fields + _NOTHING for base in self._base)
-            kept = (second, open_head, close_head)
-            self._options[name] = kept
-        return ResponseHead(200, b"OK", Fields(kept[2] if close else kept[1]), NO_BODY, False, close)
+        self._refresh()
+        head = self._options.get((name, close))
+        if head is None:
+            fields = self._base[close] + options_fields(name, service, connections) + _NOTHING
+            head = self._options[name, close] = ResponseHead(200, b"OK", Fields(fields), NO_BODY, False, close)
+        return head
 
 
 def options_fields(name: str, service: ServiceSettings, connections: int) -> bytes:
@@ -89,12 +103,14 @@ def options_fields(name: str, service: ServiceSettings, connections: int) -> byt
     return Fields.compose(lines.items()).raw
 
 
-def sections_of(heads: HttpHeads, body: BodyKind) -> Encapsulated:
-    """The Encapsulated list for heads of ours."""
-    if heads.req_hdr is None and heads.res_hdr is None and body is BodyKind.NULL:
-        return NO_BODY
-    return Encapsulated(
-        None if heads.req_hdr is None else len(heads.req_hdr),
-        None if heads.res_hdr is None else len(heads.res_hdr),
-        body,
-    )
+def sections_of(heads: HttpHeads, body: bool) -> Encapsulated:
+    """The Encapsulated list for heads of ours, with or without a body."""
+    request, response = heads.req_hdr, heads.res_hdr
+    if response is not None:
+        return _sections(None, len(response), BodyKind.RESPONSE if body else BodyKind.NULL)
+    if request is not None:
+        return _sections(len(request), None, BodyKind.REQUEST if body else BodyKind.NULL)
+    return NO_BODY
+
+
+_sections = lru_cache(maxsize=4096)(Encapsulated)
