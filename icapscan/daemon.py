@@ -16,6 +16,7 @@ from icapscan.config import load
 from icapscan.errors import IcapscanError
 from icapscan.findings import Verdict
 from icapscan.policy.decide import Decision
+from icapscan.policy.page import BlockPage, facts_of
 from icapscan.servers.generation import Page, RenderPage
 from icapscan.servers.record import TransactionRecord
 from icapscan.servers.settings import PageSettings, Settings
@@ -99,7 +100,11 @@ def _log_to_stderr() -> None:
 
 
 def page_maker(settings: PageSettings) -> RenderPage:
+    """Block pages as configured. Raises `ConfigError` for a template that does not work."""
+    page = BlockPage(settings.template, settings.contact)
+
     def render(accept_language: bytes, decision: Decision, verdict: Verdict, url: bytes, reference: str) -> Page:
-        return Page(b"<html><title>Blocked</title>Blocked</html>", b"en")
+        rendered = page.render(accept_language, facts_of(decision, verdict, url, reference))
+        return Page(rendered.html, rendered.language)
 
     return render
