@@ -93,9 +93,14 @@ class IcapConnection:
 
     @property
     def awaits_final_crlf(self) -> bool:
-        """The body is complete but for its last CRLF, which some clients never send (PROTOCOL S62)."""
-        reading = self._peer_state() in (State.PREVIEW, State.BODY)
-        return reading and self._chunks.awaits_final_crlf and not self._pending
+        """The body is complete but for its last CRLF, which some clients never send (PROTOCOL S62).
+
+        Never for a preview that has more: the connection goes on there, and a late CRLF would be taken for its rest.
+        """
+        if self._pending or not self._chunks.awaits_final_crlf:
+            return False
+        state = self._peer_state()
+        return state is State.BODY or (state is State.PREVIEW and self._chunks.forgive_final_crlf().ieof)
 
     # Bytes to events
 

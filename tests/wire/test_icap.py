@@ -240,7 +240,14 @@ def test_s62_a_trailer_under_way_is_not_forgiven() -> None:
     assert not codec.awaits_final_crlf
 
 
-def test_s62_a_preview_may_lack_it_too() -> None:
+def test_s62_a_preview_that_has_more_is_waited_for() -> None:
+    codec = server()
+    codec.receive(respmod(b"5\r\nhello\r\n0\r\n", b"Preview: 5\r\n"))
+    assert not codec.awaits_final_crlf
+    assert kinds(codec.receive(b"\r\n")) == ["PreviewEnd"]
+
+
+def test_s62_a_preview_that_is_all_may_lack_it_too() -> None:
     codec = server()
     codec.receive(respmod(b"5\r\nhello\r\n0; ieof\r\n", b"Preview: 10\r\n"))
     assert codec.awaits_final_crlf
