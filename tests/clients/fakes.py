@@ -73,7 +73,7 @@ class Seen(Struct):
     body: bytes = b""
     preview: bytes | None = None
     ieof: bool = False
-    sizes: list[int] = []  # noqa: RUF012
+    sizes: list[int] = []
     connection: int = 0
 
     def __getitem__(self, name: str) -> str:
@@ -158,7 +158,7 @@ Reply = bytes | Script
 
 
 class Fake:
-    """A server on a free port of the loopback address: answers MOD requests with ``replies`` in turn, the last for ever."""
+    """A server on a free port of the loopback address: answers scans with ``replies`` in turn, the last for ever."""
 
     def __init__(self, *replies: Reply, options: Reply | None = OPTIONS, tls: Any = None) -> None:
         self.replies = list(replies) or [NO_CONTENT]
@@ -265,7 +265,7 @@ async def read_rest(peer: Peer, seen: Seen) -> None:
 
 def script(*steps: bytes | str) -> Script:
     """Steps in order: bytes are sent; ``body`` reads the body, ``preview`` reads up to the end of the preview,
-    ``close`` closes, ``reset`` closes with RST, ``hang`` waits until the client is gone."""
+    ``rest`` what follows it, ``close`` closes, ``reset`` closes with RST, ``hang`` waits until the client is gone."""
 
     async def play(peer: Peer, seen: Seen) -> None:
         for step in steps:
@@ -276,6 +276,8 @@ def script(*steps: bytes | str) -> Script:
             elif step == "preview":
                 await peer.chunks(seen)
                 seen.preview = seen.body
+            elif step == "rest":
+                await peer.chunks(seen)
             elif step == "close":
                 peer.writer.close()
                 raise OSError("closed")

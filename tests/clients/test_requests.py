@@ -180,7 +180,16 @@ def test_c49_c50_respmod_heads() -> None:
     assert fields[b"Content-Type"] == b"message/rfc822" and fields[b"Content-Length"] == b"5"
 
 
-HOSTILE = ["a\r\nX-Evil: 1", "../../etc/passwd", "x y\x00z", "ß漢字.exe", "%0d%0a", "?q#f", "\udcff", "a" * 5000 + ".exe"]
+HOSTILE = [
+    "a\r\nX-Evil: 1",
+    "../../etc/passwd",
+    "x y\x00z",
+    "ß漢字.exe",
+    "%0d%0a",
+    "?q#f",
+    "\udcff",
+    "a" * 5000 + ".exe",
+]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -220,7 +229,7 @@ def test_c52_reqmod_mail_with_its_envelope() -> None:
 
 def test_c53_identity_where_it_is_wanted() -> None:
     wants = OPTIONS.replace(b"Allow", b"X-Include: X-Client-IP, X-Authenticated-User\r\nAllow")
-    who = {"client_ip": "192.0.2.7", "user": "jürgen"}
+    who: dict[str, Any] = {"client_ip": "192.0.2.7", "user": "jürgen"}
     for seen in (sent(options=wants, **who), sent(how=settings(identity="always"), **who)):
         assert seen["X-Client-IP"] == "192.0.2.7"
         assert base64.b64decode(seen["X-Authenticated-User"]).decode() == "Local://jürgen"
@@ -259,7 +268,9 @@ TEXT = st.text(st.characters(codec="utf-8"), max_size=40) | st.sampled_from(HOST
 
 
 @given(name=TEXT, media_type=TEXT, mail_from=TEXT, recipients=st.lists(TEXT, max_size=3), host=TEXT)
-def test_c54_no_value_makes_a_line(name: str, media_type: str, mail_from: str, recipients: list[str], host: str) -> None:
+def test_c54_no_value_makes_a_line(
+    name: str, media_type: str, mail_from: str, recipients: list[str], host: str
+) -> None:
     what = Described(name, media_type, 1, host, b"", mail_from, tuple(recipients))
     for compose, most in ((respmod_heads, 2 + 6 + len(recipients)), (reqmod_heads, 1 + 6 + len(recipients))):
         try:
