@@ -230,5 +230,6 @@ class Channel:
             self._loop.remove_writer(number)
             self._writing = False
         self._sock.close()
-        self.silent = self.waiter is not None and not self.waiter.done() and not self._reader.midway
+        if self.waiter is not None and not self.waiter.done() and not self._reader.midway:
+            self.silent = True
         self._settle(Reply(None, Outcome.FAILED, why, last=True))
