@@ -183,23 +183,25 @@ def _in_thread(backend: Backend) -> asyncio.Future[str]:
     loop = asyncio.get_running_loop()
     result: asyncio.Future[str] = loop.create_future()
 
-    def settle(text: str | None, error: IcapscanError | None) -> None:
-        if result.done():
-            return
-        if text is not None:
+    def settle(text: str, pid: int) -> None:
+        if backend.address.local:
+            backend.learn(pid)
+        if not result.done():
             result.set_result(text)
-        else:
-            result.set_exception(error or IcapscanError("clamd gives no version."))
+
+    def fail(error: IcapscanError) -> None:
+        if not result.done():
+            result.set_exception(error)
             result.exception()  # seen: nobody may wait any more
 
     def ask() -> None:
-        text, error = None, None
         try:
-            text = read_version(backend.address, backend.facts, VERSION_SECONDS)
-        except IcapscanError as failure:
-            error = failure
-        try:
-            loop.call_soon_threadsafe(settle, text, error)
+            try:
+                text, pid = read_version(backend.address, VERSION_SECONDS)
+            except IcapscanError as error:
+                loop.call_soon_threadsafe(fail, error)
+            else:
+                loop.call_soon_threadsafe(settle, text, pid)
         except RuntimeError:
             pass  # the loop ended meanwhile; nobody wants to know
 

@@ -86,7 +86,7 @@ class Backend:
         configuration says less (clamd answers OK to a larger file without reading it)."""
         self.facts: LocalFacts | None = None
         if address.local:
-            self._learn(0)
+            self.learn(0)
         self.busy = 0
         self.idle: list[Channel] = []
         self.ended = False
@@ -117,7 +117,7 @@ class Backend:
         for channel in idle:
             channel.close()
 
-    def _learn(self, pid: int) -> None:
+    def learn(self, pid: int) -> None:
         """Read the configuration of the clamd behind the socket, again when it is another process than before."""
         if pid == self._pid:
             return
@@ -130,7 +130,7 @@ class Backend:
         loop = asyncio.get_running_loop()
         if self.address.local:
             sock = await _connect_unix(loop, self.address.path, deadline)
-            self._learn(peer_pid(sock))
+            self.learn(peer_pid(sock))
             return Channel(loop, sock, self.sessions)
         async with asyncio.timeout_at(deadline):
             infos = await loop.getaddrinfo(self.address.host, self.address.port, type=socket.SOCK_STREAM)

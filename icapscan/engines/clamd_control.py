@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from icapscan.engines.clamd_backends import Address
-from icapscan.engines.clamd_local import LocalFacts
+from icapscan.engines.clamd_local import LocalFacts, local_facts, peer_pid
 from icapscan.engines.settings import ClamdSettings
 from icapscan.errors import IcapscanError
 
@@ -97,20 +97,34 @@ def available(settings: ClamdSettings) -> tuple[str, ...]:
     return settings.address
 
 
-def read_version(address: Address, facts: LocalFacts | None, seconds: float) -> str:
-    """A text that changes when this clamd's databases do. Raises `IcapscanError` when clamd does not say."""
+def read_version(address: Address, seconds: float) -> tuple[str, int]:
+    """A text that changes when this clamd's databases do, and its process (0 where unknown).
+
+    Raises `IcapscanError` when clamd does not say.
+    """
     try:
         client = connection(address, seconds)
         version, stats = str(client.version()), str(client.stats())
+        pid = _pid(address, seconds)
     except Exception as error:
         raise IcapscanError(f"clamd at {address.text} does not answer: {error}") from error
     pools = _POOLS_USED.search(stats)
     if not version.startswith("ClamAV") or "END" not in stats:
         raise IcapscanError(f"clamd at {address.text} gives no version.")
     words = [version, pools[1] if pools else "?"]
+    facts = local_facts(address.path, pid) if address.local else None
     if facts is not None:
         words.append(_databases(facts))
-    return " ".join(words)
+    return " ".join(words), pid
+
+
+def _pid(address: Address, seconds: float) -> int:
+    if not address.local:
+        return 0
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(seconds)
+        sock.connect(address.path)
+        return peer_pid(sock)
 
 
 def _databases(facts: LocalFacts) -> str:
@@ -128,6 +142,6 @@ def _databases(facts: LocalFacts) -> str:
                 continue  # replaced this moment by freshclam; the next look sees the new one
             inside = os.path.relpath(os.path.join(folder, name), facts.database)
             digest.update(f"{inside}\0{state.st_size}\0{state.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
-            newest = max(newest, state.st_mtime)
+            newest = max(newest, state.st_mtime, state.st_ctime)  # ctime: one that came here with an old date
     settled = not facts.self_check or time.time() > newest + facts.self_check + SETTLE_SECONDS
     return digest.hexdigest()[:16] + ("" if settled else "+")
