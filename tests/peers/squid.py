@@ -32,7 +32,9 @@ workers 1
 max_filedescriptors 4096
 """
 
-ICAP_TROUBLE = re.compile(r".*(?:suspending|optional ICAP|essential ICAP|ICAP (?:error|server)|icap_service|\bERROR:).*")
+ICAP_TROUBLE = re.compile(
+    r".*(?:suspending|optional ICAP|essential ICAP|ICAP (?:error|server)|icap_service|\bERROR:).*"
+)
 """Lines of cache.log that say Squid was not content with the ICAP service (Squid: src/adaptation/icap/ServiceRep.cc)."""
 
 
@@ -80,7 +82,9 @@ class Squid(Process):
     def icap_trouble(self) -> list[str]:
         """Every line of cache.log about ICAP trouble and every ICAP transaction that did not end in 200 or 204."""
         trouble = [found[0] for found in ICAP_TROUBLE.finditer(self.cache_log())]
-        return trouble + [line for line in self.icap_log() if not re.search(r" ICAP_(?:MOD|ECHO|SAT|OPT)/(?:200|204) ", line)]
+        return trouble + [
+            line for line in self.icap_log() if not re.search(r" ICAP_(?:MOD|ECHO|SAT|OPT)/(?:200|204) ", line)
+        ]
 
 
 def icap_lines(icap_port: int) -> str:
