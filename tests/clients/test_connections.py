@@ -8,10 +8,13 @@ import shutil
 import socket
 import ssl
 import subprocess
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from icapscan.clients.address import parse_url
 from icapscan.clients.errors import (
     ClientTimeout,
     ConnectFailed,
@@ -23,6 +26,7 @@ from icapscan.clients.errors import (
     TlsFailed,
 )
 from icapscan.clients.icap import IcapClient
+from icapscan.clients.link import open_link
 from icapscan.clients.result import Outcome
 from icapscan.clients.settings import ClientSettings, Timeouts, TlsSettings
 from tests.clients.fakes import (
@@ -48,6 +52,17 @@ from tests.conftest import missing
 BIG = b"0123456789abcdef" * (50 << 16)
 """50 MiB."""
 PATIENT = settings(options="never", timeouts=Timeouts(total=120))
+
+
+def with_loop(name: str, main: Coroutine[Any, Any, None]) -> None:
+    """Run in asyncio's own event loop, or in uvloop's."""
+    if name == "asyncio":
+        run(main)
+        return
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main)
 
 
 # Duplex
@@ -131,12 +146,29 @@ def test_c21_an_answer_before_a_reset_is_still_read(loop: str) -> None:
                     await client.scan(BIG)
                 assert raised.value.status == 404
 
-    if loop == "asyncio":
-        run(main())
-    else:
-        uvloop = pytest.importorskip("uvloop")
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(main())
+    with_loop(loop, main())
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_c21_what_was_said_before_a_failed_write_is_not_lost(loop: str) -> None:
+    """Answer and reset are both in the kernel when we write: the write fails before anything was read."""
+
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            address = parse_url(f"icap://127.0.0.1:{server.getsockname()[1]}/x")
+            link = await open_link(address, ClientSettings())
+            link.write([b"something that is never read"])
+            theirs, _ = server.accept()
+            theirs.recv(1, socket.MSG_PEEK)  # it has arrived
+            theirs.sendall(b"answer")
+            theirs.close()
+            link.write([b"more"])
+            while not link.lost:
+                await link.wait(10)
+            assert b"".join(link.take()) == b"answer"
+            link.abort()
+
+    with_loop(loop, main())
 
 
 # Reuse
@@ -596,12 +628,7 @@ def test_c2_tls_with_a_trusted_certificate(pem: Path, loop: str) -> None:
             peer.writer.close()
             assert (await client.scan(b"x")).is_clean and fake.connections == 2
 
-    if loop == "asyncio":
-        run(main())
-    else:
-        uvloop = pytest.importorskip("uvloop")
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(main())
+    with_loop(loop, main())
 
 
 def test_c2_a_certificate_that_is_not_trusted_or_not_theirs_is_an_error(pem: Path) -> None:
@@ -637,7 +664,8 @@ def test_c2_the_server_name_is_sent(pem: Path) -> None:
 def test_c2_c46_tls_and_plain_mixed_up(pem: Path) -> None:
     async def main() -> None:
         async with Fake() as plain:
-            async with IcapClient(plain.url.replace("icap:", "icaps:")) as client:
+            how = settings(options="never", timeouts=QUICK)
+            async with IcapClient(plain.url.replace("icap:", "icaps:"), settings=how) as client:
                 with pytest.raises((TlsFailed, ClientTimeout)):
                     await client.scan(b"x")
             plain.errors.clear()
