@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from msgspec import Struct
 
-from icapscan.clients.errors import ClientError
+from icapscan.clients.errors import ClientError, ConnectionLost
 from icapscan.wire.fields import Fields
 
 _ITEM = re.compile(r"[ \t,]+")
@@ -154,9 +154,14 @@ class OptionsCache:
         return options
 
     async def _ask(self, strict: bool) -> ServerOptions:
+        task = self._begin()
         try:
-            return await asyncio.shield(self._begin())
+            return await asyncio.shield(task)
         except ClientError:
             if strict:
                 raise
             return self._options or ServerOptions()
+        except asyncio.CancelledError:
+            if task.cancelled():  # by `close`: not the caller was cancelled
+                raise ConnectionLost("The client was closed.") from None
+            raise

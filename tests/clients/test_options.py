@@ -251,6 +251,19 @@ def test_options_on_demand() -> None:
     run(main())
 
 
+def test_closing_the_client_while_it_asks() -> None:
+    async def main() -> None:
+        async with Fake(options=script("hang")) as fake:
+            client = IcapClient(fake.url)
+            task = asyncio.create_task(client.scan(b"x"))
+            await until(lambda: fake.asked_options == 1)
+            await client.aclose()
+            with pytest.raises(ConnectionLost):
+                await task
+
+    run(main())
+
+
 def test_the_client_imports_no_heavy_library() -> None:
     """A mail adapter starts anew for each mail."""
     heavy = ("yara", "jinja2", "rich", "uvloop", "typer", "structlog", "starlette", "prometheus_client", "clamd")
