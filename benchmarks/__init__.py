@@ -1,1 +1,1 @@
-"""Benchmarks against real peers: ``python -m benchmarks.run``. What is measured and why it is fair: docs/benchmarks.md."""
+"""Benchmarks against real peers: ``python -m benchmarks.run``; what is measured, and how fairly: docs/benchmarks.md."""

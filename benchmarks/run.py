@@ -69,10 +69,13 @@ def main(
     try:
         compile_load()
         surroundings = machine(versions())
-        with tempfile.TemporaryDirectory(prefix="icapscan-bench-") as folder, run_sides(Path(folder)) as sides:
-            with Progress(console=console, transient=True) as progress:
-                for row in progress.track(chosen, description="measuring"):
-                    measured.append(measure(row, sides, rounds, seconds))
+        with (
+            tempfile.TemporaryDirectory(prefix="icapscan-bench-") as folder,
+            run_sides(Path(folder)) as sides,
+            Progress(console=console, transient=True) as progress,
+        ):
+            for row in progress.track(chosen, description="measuring"):
+                measured.append(measure(row, sides, rounds, seconds))
     except (RuntimeError, AssertionError, pytest.skip.Exception) as error:
         console.print(f"[red]cannot measure:[/] {error}", highlight=False)
         raise typer.Exit(2) from None

@@ -45,6 +45,8 @@ def serve(port: int) -> None:
     pyicap: Any = require_module("pyicap", "pyicap==1.0b1")
 
     class Handler(pyicap.BaseICAPRequestHandler):  # type: ignore[misc]
+        preview: bytes | None
+
         def _options(self) -> None:
             self.set_icap_response(200)
             self.set_icap_header(b"Methods", b"RESPMOD, REQMOD")

@@ -20,7 +20,8 @@ http_access allow all
 pid_filename {folder}/squid.pid
 cache_log {folder}/cache.log
 access_log stdio:{folder}/access.log
-icap_log stdio:{folder}/icap.log icap_squid
+logformat icapscan %icap::to/%03icap::Hs %icap::rm %icap::ru preview=%{{Preview}}icap::>h allow=%{{Allow}}icap::>h
+icap_log stdio:{folder}/icap.log icapscan
 coredump_dir {folder}
 cache deny all
 cache_effective_user {user}
@@ -35,7 +36,11 @@ max_filedescriptors 4096
 ICAP_TROUBLE = re.compile(
     r".*(?:suspending|optional ICAP|essential ICAP|ICAP (?:error|server)|icap_service|\bERROR:).*"
 )
-"""Lines of cache.log that say Squid was not content with the ICAP service (Squid: src/adaptation/icap/ServiceRep.cc)."""
+"""Lines of cache.log in which Squid is not content with the ICAP service (src/adaptation/icap/ServiceRep.cc)."""
+
+
+ICAP_GOOD = re.compile(r"ICAP_(?:MOD|ECHO|SAT|OPT)/(?:200|204) ")
+"""Start of a line of icap.log for a transaction that Squid used: adapted, unchanged, satisfied, OPTIONS."""
 
 
 class Squid(Process):
@@ -82,9 +87,7 @@ class Squid(Process):
     def icap_trouble(self) -> list[str]:
         """Every line of cache.log about ICAP trouble and every ICAP transaction that did not end in 200 or 204."""
         trouble = [found[0] for found in ICAP_TROUBLE.finditer(self.cache_log())]
-        return trouble + [
-            line for line in self.icap_log() if not re.search(r" ICAP_(?:MOD|ECHO|SAT|OPT)/(?:200|204) ", line)
-        ]
+        return trouble + [line for line in self.icap_log() if not ICAP_GOOD.match(line)]
 
 
 def icap_lines(icap_port: int) -> str:
