@@ -44,7 +44,7 @@ class Fanout:
                 waiting.append(engine)
                 continue
             reports.append(report)
-            if self._decides(report):
+            if self._decides(report) and not _overruled(waiting):
                 return _final(reports)
         if len(waiting) == 1 and getattr(waiting[0], "punctual", False):
             reports.append(await _scan(waiting[0], part, seconds))
@@ -53,8 +53,13 @@ class Fanout:
         return _final(reports)
 
     def glance(self, data: bytes) -> tuple[Finding, ...]:
-        """What inline engines find in the first bytes of a body; no finding proves nothing."""
+        """What inline engines find in the first bytes of a body; no finding proves nothing.
+
+        Where a list of known good contents may still overrule a finding, a glance says nothing.
+        """
         found: list[Finding] = []
+        if _overruled(self.engines):
+            return ()
         for engine in self.engines:
             glance = getattr(engine, "glance", None)
             if glance is not None:
@@ -85,9 +90,7 @@ class Fanout:
         await asyncio.gather(*(engine.close() for engine in self.engines), return_exceptions=True)
 
     def _decides(self, report: Report) -> bool:
-        if not self._first:
-            return False
-        return report.allowed or any(finding.level is Level.INFECTED for finding in report.findings)
+        return report.allowed or (self._first and _infected(report))
 
     async def _together(self, engines: list[Engine], part: Part, seconds: float, reports: list[Report]) -> None:
         loop = asyncio.get_running_loop()
@@ -103,7 +106,8 @@ class Fanout:
                     break
                 ended = [_result(task, tasks[task], part) for task in tasks if task in done]
                 reports += ended
-                if any(self._decides(report) for report in ended):
+                left = [tasks[task] for task in pending]
+                if any(report.allowed or (self._decides(report) and not _overruled(left)) for report in reports):
                     return
             reports += [
                 _unscanned(tasks[task].name, part, Reason.TIMEOUT, "The engine did not answer in time.")
@@ -121,16 +125,12 @@ class Fanout:
             await self._together([engine], part, seconds, reports)
         finally:
             store.close()
-        if any(self._hit(report) for report in reports):
+        if any(report.allowed or _infected(report) for report in reports):
             return None
         for report in reports:
             for item in report.unscanned:
                 return f"{engine.name} could not scan the EICAR test file ({item.reason.value}): {item.detail}"
         return f"{engine.name} does not find the EICAR test file."
-
-    @staticmethod
-    def _hit(report: Report) -> bool:
-        return report.allowed or any(finding.level is Level.INFECTED for finding in report.findings)
 
 
 def eicar() -> bytes:
@@ -166,6 +166,15 @@ def _checked(report: object, engine: Engine, part: Part) -> Report:
 def _failed(engine: Engine, part: Part, error: Exception) -> Report:
     said = str(error) if isinstance(error, IcapscanError) else f"{type(error).__name__}: {error}"
     return _unscanned(engine.name, part, Reason.ENGINE_FAILED, said)
+
+
+def _infected(report: Report) -> bool:
+    return any(finding.level is Level.INFECTED for finding in report.findings)
+
+
+def _overruled(engines: Sequence[Engine]) -> bool:
+    """Whether one of these may still say that the part is known to be good."""
+    return any(getattr(engine, "overrules", False) for engine in engines)
 
 
 def _result(task: asyncio.Task[Report], engine: Engine, part: Part) -> Report:

@@ -36,6 +36,8 @@ class HashEngine:
     punctual = True
 
     def __init__(self, settings: HashSettings) -> None:
+        self.overrules = bool(settings.allow)
+        """Whether a part may turn out allowed: then a finding of another engine waits for the digest."""
         self._deny = read_lists("engines.hash.deny", settings.deny)
         self._allow = frozenset(read_lists("engines.hash.allow", settings.allow))
         both = self._allow.intersection(self._deny)
