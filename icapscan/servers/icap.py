@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
 
 from icapscan.servers import replies
-from icapscan.servers.exchange import Exchange, FixedExchange
+from icapscan.servers.exchange import Exchange, FixedExchange, open_exchange
 from icapscan.servers.generation import Generation
 from icapscan.servers.patience import Overdue, deadline
 from icapscan.servers.record import Observer
@@ -23,7 +23,7 @@ from icapscan.servers.stationery import sections_of
 from icapscan.servers.transaction import Transaction
 from icapscan.store import PartStore
 from icapscan.wire.encapsulated import NO_BODY
-from icapscan.wire.icap import Bytes, IcapConnection
+from icapscan.wire.icap import PLAIN_END, Bytes, IcapConnection
 from icapscan.wire.icap_events import (
     BodyChunk,
     BodyEnd,
@@ -34,11 +34,12 @@ from icapscan.wire.icap_events import (
     PeerClosed,
     PreviewEnd,
     RequestHead,
+    Whole,
 )
 from icapscan.wire.icap_states import Role, State
 
-WRITE_AT_ONCE = 256 * 1024
-"""An answer up to this many bytes goes out in one write (PROTOCOL S18)."""
+WRITE_BUFFER_HIGH = 256 * 1024
+"""Unsent bytes above which a client counts as a slow reader."""
 BACKLOG_HIGH = 256 * 1024
 """Read-ahead of a pipelining client above which its socket is not read."""
 SMALL_SEGMENT = 16 * 1024
@@ -48,7 +49,7 @@ SURPLUS_MOST = 256
 SOFT_CLOSE_SECONDS = 5.0
 """Wait for the FIN of a client whose request was wholly read and answered."""
 _CONTINUE = Continue()
-_LAST = BodyEnd()
+_OPTIONS = Reply(200, "options")
 
 
 class Shared:
@@ -91,6 +92,7 @@ class IcapProtocol(asyncio.Protocol):
         self._phase = _Phase.SERVING
         self._requests = 0
         self._now: Transaction | None = None
+        self._exchange: Exchange | None = None
         self._task: asyncio.Task[None] | None = None
         """A scan or a long copy; while there is one, no further request is read."""
         self._may_resume = False
@@ -109,7 +111,7 @@ class IcapProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=WRITE_AT_ONCE)
+        self._transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH)
         self._socket = transport.get_extra_info("socket")
         peer = transport.get_extra_info("peername")
         self._client = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "local"
@@ -132,8 +134,13 @@ class IcapProtocol(asyncio.Protocol):
             return
         self._last_byte = self._loop.time()
         if self._now is None:
-            self._now = Transaction(self._shared.generation, self._last_byte, 0)
-        self._now.bytes_in += len(data)
+            self._now = Transaction(self._shared.generation, self._last_byte, len(data))
+            whole = self._codec.receive_whole(data)
+            if whole is not None:
+                self._pump([whole])
+                return
+        else:
+            self._now.bytes_in += len(data)
         self._pump(self._codec.receive(data))
         if self._now is not None and self._task is None and len(data) < SMALL_SEGMENT:
             self._acknowledge()
@@ -211,7 +218,7 @@ class IcapProtocol(asyncio.Protocol):
             self._answer_error(replies.error(500, "An internal error happened."))
         now = self._now
         if now is not None and now.head is None and not self._codec.backlog and self._phase is _Phase.SERVING:
-            now.abandon()  # only empty lines came: the connection is as idle as before
+            now.generation.leave()  # only empty lines came: the connection is as idle as before
             self._now = None
         self._watch()
 
@@ -228,9 +235,12 @@ class IcapProtocol(asyncio.Protocol):
     def _on_event(self, event: Event) -> None:
         kind = type(event)
         if kind is BodyChunk:
-            reply = self._exchange().body(cast(BodyChunk, event).data)
+            assert self._exchange is not None
+            reply = self._exchange.body(cast(BodyChunk, event).data)
             if reply is not None:
                 self._reply(reply)
+        elif kind is Whole:
+            self._take_whole(cast(Whole, event))
         elif kind is RequestHead:
             self._begin(cast(RequestHead, event))
         elif kind is HttpHeads:
@@ -248,10 +258,21 @@ class IcapProtocol(asyncio.Protocol):
             if self._now is None:
                 self._close_now()
 
-    def _exchange(self) -> Exchange:
-        now = self._now
-        assert now is not None and now.exchange is not None
-        return now.exchange
+    def _take_whole(self, whole: Whole) -> None:
+        """The same as the events of its parts."""
+        self._begin(whole.head)
+        if self._phase is _Phase.SERVING:
+            now = self._now
+            assert now is not None
+            now.heads = whole.heads
+            exchange = self._exchange
+            if exchange is None:
+                exchange = self._exchange = open_exchange(now)
+            early = exchange.body(whole.body) if whole.body is not None else None
+            if early is not None:
+                self._reply(early)
+            else:
+                self._end_request(b"", whole.head.preview is not None)
 
     def _begin(self, head: RequestHead) -> None:
         now = self._now
@@ -263,7 +284,7 @@ class IcapProtocol(asyncio.Protocol):
         if service is None:
             self._refuse(now, head, 404, "There is no service at this path.")
         elif method == "OPTIONS":
-            now.exchange = FixedExchange(Reply(200, "options"), now.told)
+            self._exchange = FixedExchange(_OPTIONS)
         elif method not in service.settings.methods:
             self._refuse(now, head, 405, f"This service does not do {method}.")
         elif head.encapsulated.has_body and not now.generation.scanner.purse.is_open():
@@ -271,24 +292,25 @@ class IcapProtocol(asyncio.Protocol):
 
     def _refuse(self, now: Transaction, head: RequestHead, status: int, sentence: str) -> None:
         """At once where a body would follow, else when the heads are read, and the connection is kept (S105)."""
-        if head.encapsulated.has_body:
+        if head.encapsulated.has_body and self._codec.request_state is not State.DONE:
             self._answer_error(replies.error(status, sentence))
         else:
-            now.exchange = FixedExchange(replies.error(status, sentence, close=False), now.told)
+            self._exchange = FixedExchange(replies.error(status, sentence, close=False))
 
     def _take_heads(self, heads: HttpHeads) -> None:
         now = self._now
         assert now is not None and now.head is not None
         now.heads = heads
-        if now.exchange is None:
-            now.open_exchange(now.head, heads)
+        if self._exchange is None:
+            self._exchange = open_exchange(now)
         if now.head.encapsulated.has_body:
             now.body_began = self._last_byte
         else:
             self._end_request(b"", now.head.preview is not None)
 
     def _end_preview(self) -> None:
-        reply = self._exchange().preview_end()
+        assert self._exchange is not None
+        reply = self._exchange.preview_end()
         if reply is None:
             self._write(self._codec.send(_CONTINUE))
             self._may_resume = True
@@ -296,9 +318,9 @@ class IcapProtocol(asyncio.Protocol):
             self._reply(reply)
 
     def _end_request(self, trailers: bytes, within_preview: bool) -> None:
-        assert self._now is not None
+        assert self._now is not None and self._exchange is not None
         self._now.received = time.perf_counter()
-        outcome = self._exchange().end(trailers, within_preview)
+        outcome = self._exchange.end(trailers, within_preview)
         if isinstance(outcome, Reply):
             self._reply(outcome)
         else:
@@ -337,17 +359,15 @@ class IcapProtocol(asyncio.Protocol):
         else:
             sections = sections_of(reply.heads, body is not None)
             opening = stationery.head(reply.status, reply.fields, sections, close=close)
-        if body is None:
-            self._write(codec.send(opening, reply.heads))
-        elif isinstance(body, PartStore):
-            whole = body.contents() if body.size <= WRITE_AT_ONCE else None
+        if isinstance(body, PartStore):
+            whole = body.contents()
             if whole is None:
                 self._write(codec.send(opening, reply.heads))
                 self._task = self._loop.create_task(self._copy(body, reply, close))
                 return
-            self._write(codec.send(opening, reply.heads, BodyChunk(whole), _end_of(reply)))
-        else:
-            self._write(codec.send(opening, reply.heads, BodyChunk(body), _end_of(reply)))
+            body = whole
+        end = BodyEnd(trailers=reply.trailers) if reply.trailers else PLAIN_END
+        self._write(codec.send_whole(opening, reply.heads, body, end))
         self._end_answer(reply, close)
 
     def _will_close(self, reply: Reply, now: Transaction) -> bool:
@@ -372,7 +392,7 @@ class IcapProtocol(asyncio.Protocol):
                     await self._unblocked
                 else:
                     await asyncio.sleep(0)  # others get their turn
-            self._write(self._codec.send(_end_of(reply)))
+            self._write(self._codec.send(BodyEnd(trailers=reply.trailers)))
         except Exception as error:
             self._shared.on_error(f"A copy to {self._client} stopped.", error)
             self._transport.abort()  # without its last chunk nobody can take it for the whole
@@ -396,7 +416,7 @@ class IcapProtocol(asyncio.Protocol):
             return
         generation = self._now.generation if self._now is not None else self._shared.generation
         opening = generation.stationery.head(reply.status, reply.fields, NO_BODY, close=True)
-        self._write(codec.send(opening, reply.heads))
+        self._write(codec.send_whole(opening, reply.heads, None, PLAIN_END))
         self._end_answer(reply, True)
 
     def _end_answer(self, reply: Reply, close: bool) -> None:
@@ -414,16 +434,26 @@ class IcapProtocol(asyncio.Protocol):
         if now is None:  # a connection that was refused before its first byte
             now = Transaction(self._shared.generation, self._last_byte, 0)
         self._now = None
-        self._shared.observer(now.end(reply, detail, self._client, self._codec.backlog))
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.close()
+        record = now.record(reply, detail, self._client, self._codec.backlog)
+        now.generation.leave()
+        self._shared.observer(record)
 
     def _write(self, pieces: Sequence[Bytes]) -> None:
-        size = sum(map(len, pieces))
+        """In one write (PROTOCOL S18)."""
+        if len(pieces) == 1:
+            size = len(pieces[0])
+            self._transport.write(pieces[0])
+        else:
+            size = sum(map(len, pieces))
+            if size > WRITE_JOINED:
+                self._transport.writelines(pieces)
+            else:
+                self._transport.write(b"".join(pieces))
         if self._now is not None:
             self._now.bytes_out += size
-        if len(pieces) > 1 and size > WRITE_JOINED:
-            self._transport.writelines(pieces)
-        else:
-            self._transport.write(b"".join(pieces))
 
     # Ends and time limits
 
@@ -492,7 +522,3 @@ class IcapProtocol(asyncio.Protocol):
 
 WRITE_JOINED = 64 * 1024
 """Up to this size pieces are joined into one buffer; above, a vectored write is cheaper than the copy."""
-
-
-def _end_of(reply: Reply) -> BodyEnd:
-    return BodyEnd(trailers=reply.trailers) if reply.trailers else _LAST

@@ -45,5 +45,5 @@ def deadline(
 def _body_limit(settings: ServerSettings, now: Transaction) -> float:
     limit = now.body_began + settings.body_total
     if settings.min_rate:
-        limit = min(limit, now.body_began + _RATE_AFTER_SECONDS + now.told.size / settings.min_rate)
+        limit = min(limit, now.body_began + _RATE_AFTER_SECONDS + now.size / settings.min_rate)
     return limit

@@ -7,6 +7,7 @@ on the events, calls `send` with its own events and writes the bytes. After each
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,7 @@ from icapscan.wire.icap_events import (
     RequestHead,
     ResponseHead,
     Trailer,
+    Whole,
 )
 from icapscan.wire.icap_head import START_BYTE, check_request_line, line_error, parse_request, parse_response
 from icapscan.wire.icap_states import REQUEST, RESPONSE, Role, State, Step
@@ -32,6 +34,12 @@ from icapscan.wire.limits import DEFAULT, WireLimits
 
 _NO_HEADS = HttpHeads()
 _PREVIEW_END = PreviewEnd()
+PLAIN_END = BodyEnd()
+"""The end of a body without trailers or extensions."""
+_WHOLE_HEAD = 8 * 1024
+_WHOLE_TAIL = b"\r\n0\r\n\r\n"
+_WHOLE_IEOF = b"\r\n0; ieof\r\n\r\n"
+_WHOLE_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
 _HELD = (State.DONE, State.WAITING)
 """What arrives in these states is kept unread: it belongs to what comes after our next step."""
 Bytes = bytes | memoryview
@@ -137,6 +145,42 @@ class IcapConnection:
         if self._eof and (not pending or state not in _HELD):
             self._close(events)
         return events
+
+    def receive_whole(self, data: bytes) -> Whole | None:
+        """``data`` when it is one complete request in the usual form, with one chunk or no body; else None.
+
+        None means that nothing was consumed and nothing is said about ``data``: give it to `receive`. This is the
+        short way for small requests; `receive` is its oracle in the tests.
+        """
+        if self.request_state is not State.IDLE or self._pending or self.role is Role.CLIENT:
+            return None
+        stop = data.find(b"\r\n\r\n", 0, _WHOLE_HEAD)
+        if stop <= 0:
+            return None
+        try:
+            request = parse_request(data[: stop + 2], self._limits)
+        except ProtocolError:
+            return None
+        sections = request.encapsulated
+        at = stop + 4 + sections.head_length
+        body = None
+        if sections.has_body:
+            tail = _WHOLE_TAIL if request.preview is None else _WHOLE_IEOF
+            line = data.find(b"\r\n", at, at + 18)
+            size = _WHOLE_SIZE.fullmatch(data, at, line) if line > 0 else None
+            if size is None or not data.endswith(tail):
+                return None
+            start = line + 2
+            end = len(data) - len(tail)
+            if end - start != int(size[0], 16) or (request.preview is not None and end - start > request.preview):
+                return None
+            body = data[start:end]
+        elif at != len(data):
+            return None
+        self._request = request
+        self.request_state = REQUEST[State.IDLE][Step.WHOLE]
+        heads = _cut_heads(data, stop + 4, sections.req_hdr, sections.res_hdr)
+        return Whole(request, heads, body)
 
     def receive_eof(self) -> list[Event]:
         """The peer sent its FIN: `PeerClosed`, or `Failure` when it left a message incomplete (PROTOCOL D78, D111)."""
@@ -377,6 +421,34 @@ class IcapConnection:
                 raise LocalProtocolError(f"{type(event).__name__} is never sent.")
             sender(self, event, pieces)
         return pieces
+
+    def send_whole(self, head: ResponseHead, heads: HttpHeads, body: Bytes | None, end: BodyEnd) -> list[Bytes]:
+        """A complete answer: the same bytes as `send` of its parts. Raises `LocalProtocolError` as that does."""
+        sections = head.encapsulated
+        response = heads.res_hdr
+        if (
+            self.role is Role.CLIENT
+            or len(heads.req_hdr or b"") != (sections.req_hdr or 0)
+            or len(response or b"") != (sections.res_hdr or 0)
+            or (body is not None) is not sections.has_body
+            or head.trailer
+        ):
+            raise LocalProtocolError("The Encapsulated list is not that of the parts of this answer.")
+        self._step_request(Step.ANSWERED)
+        self._step_response(Step.WHOLE)
+        opening = b"ICAP/1.0 %d %s\r\n%s\r\n%s%s" % (
+            head.status,
+            head.reason,
+            head.fields.raw,
+            heads.req_hdr or b"",
+            response or b"",
+        )
+        if body is None:
+            return [opening]
+        last = b"0\r\n\r\n" if end is PLAIN_END else chunked.encode_last(end)
+        if not body:
+            return [opening + last]
+        return [b"%s%x\r\n" % (opening, len(body)), body, b"\r\n" + last]
 
     def _send_chunk(self, event: BodyChunk, pieces: list[Bytes]) -> None:
         size = len(event.data)

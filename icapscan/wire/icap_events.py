@@ -67,6 +67,21 @@ class BodyEnd(Struct, frozen=True):
     """206 only: the rest is the original body from this offset on (draft-icap-ext-partial-content)."""
 
 
+class Whole(Struct, frozen=True):
+    """A request that came in one piece: the same as the events for its parts, which `expand` gives."""
+
+    head: RequestHead
+    heads: HttpHeads
+    body: bytes | None
+    """None where no body follows."""
+
+    def expand(self) -> tuple[RequestHead, HttpHeads] | tuple[RequestHead, HttpHeads, BodyChunk, BodyEnd]:
+        """The events that `IcapConnection.receive` would have given."""
+        if self.body is None:
+            return self.head, self.heads
+        return self.head, self.heads, BodyChunk(self.body), BodyEnd(ieof=self.head.preview is not None)
+
+
 class Trailer(Struct, frozen=True):
     """The ICAP trailer of a response."""
 
@@ -97,6 +112,7 @@ Event = (
     | BodyChunk
     | PreviewEnd
     | BodyEnd
+    | Whole
     | Trailer
     | Continue
     | PeerClosed

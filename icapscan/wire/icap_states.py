@@ -50,10 +50,12 @@ class Step(enum.IntEnum):
     """The other half's final head: whatever preview was waiting, no more of it will be asked for."""
     NEXT = 11
     FAIL = 12
+    WHOLE = 13
+    """All of a half in one piece: the same as its head, its heads, its body and its end, one after the other."""
 
 
 REQUEST: dict[State, dict[Step, State]] = {
-    State.IDLE: {Step.HEAD: State.HEADS, Step.FAIL: State.FAILED},
+    State.IDLE: {Step.HEAD: State.HEADS, Step.WHOLE: State.DONE, Step.FAIL: State.FAILED},
     State.HEADS: {
         Step.NO_BODY: State.DONE,
         Step.PREVIEW_FOLLOWS: State.PREVIEW,
@@ -81,7 +83,12 @@ REQUEST: dict[State, dict[Step, State]] = {
 """The request half. A server reads it, a client writes it."""
 
 RESPONSE: dict[State, dict[Step, State]] = {
-    State.IDLE: {Step.CONTINUE: State.IDLE, Step.HEAD: State.HEADS, Step.FAIL: State.FAILED},
+    State.IDLE: {
+        Step.CONTINUE: State.IDLE,
+        Step.HEAD: State.HEADS,
+        Step.WHOLE: State.DONE,
+        Step.FAIL: State.FAILED,
+    },
     State.HEADS: {Step.NO_BODY: State.DONE, Step.BODY_FOLLOWS: State.BODY, Step.FAIL: State.FAILED},
     State.BODY: {
         Step.CHUNK: State.BODY,
