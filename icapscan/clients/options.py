@@ -88,13 +88,17 @@ def _number(fields: Fields, name: bytes) -> int | None:
 
 
 class OptionsCache:
-    """The options of one service; ``fetch`` asks for them. Asked once for all who wait, renewed in the background."""
+    """The options of one service; ``fetch`` asks for them. Asked once for all who wait, renewed in the background.
+
+    ``retry``: seconds between two requests that no lifetime calls for.
+    """
 
     def __init__(self, fetch: Callable[[], Awaitable[ServerOptions]], retry: float) -> None:
         self._fetch = fetch
         self._retry = retry
         self._options: ServerOptions | None = None
         self._expires: float | None = None
+        self._asked_at = 0.0
         self._task: asyncio.Task[ServerOptions] | None = None
 
     async def current(self, *, strict: bool) -> ServerOptions:
@@ -111,13 +115,18 @@ class OptionsCache:
         return await self._ask(strict=True)
 
     def expire(self) -> None:
-        """A connection failed: what is known is still used, but asked for again."""
-        self._expires = 0.0
+        """A connection failed: what is known is still used, but asked for again, if not just now."""
+        soon = self._asked_at + self._retry
+        self._expires = soon if self._expires is None else min(self._expires, soon)
 
     def seen(self, istag: str | None) -> None:
-        """An answer carried this ISTag: another one than known means that the options may have changed too."""
-        if istag is not None and self._options is not None and self._options.istag not in (None, istag):
-            self._expires = 0.0
+        """An answer carried this ISTag: options without a lifetime of their own end with the ISTag they came with.
+
+        QUIRK: pyicap sends another ISTag with each answer; that must not mean OPTIONS for each scan.
+        """
+        options = self._options
+        if istag is not None and options is not None and options.ttl is None and options.istag not in (None, istag):
+            self.expire()
 
     def close(self) -> None:
         """Stop asking."""
@@ -142,6 +151,7 @@ class OptionsCache:
 
     async def _run(self) -> ServerOptions:
         loop = asyncio.get_running_loop()
+        self._asked_at = loop.time()
         try:
             options = await self._fetch()
         except ClientError:

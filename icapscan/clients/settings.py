@@ -58,7 +58,7 @@ class ClientSettings(Struct, frozen=True, forbid_unknown_fields=True):
     options: Literal["use", "strict", "never"] = "use"
     """``use``: a server that fails to answer OPTIONS is scanned with all the same; ``strict``: it is an error."""
     options_retry: Seconds = 30.0
-    """OPTIONS that failed are asked for again after this."""
+    """OPTIONS that failed, or that a failed connection or a new ISTag puts in doubt, are asked for again after this."""
     preview: Literal["auto", "never"] | Share = "auto"
     """``auto``: as OPTIONS announces; a number forces a preview of so many bytes. ``never`` makes sure that a server
     sees every byte before it answers."""

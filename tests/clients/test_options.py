@@ -24,6 +24,7 @@ from tests.clients.fakes import (
     Reply,
     Seen,
     answer,
+    read_rest,
     run,
     scan,
     script,
@@ -73,9 +74,12 @@ def test_c3_renewed_in_the_background_when_the_ttl_is_over() -> None:
 def test_c3_without_a_ttl_until_the_istag_changes() -> None:
     async def main() -> None:
         options = OPTIONS.replace(b"Options-TTL: 3600\r\n", b"")
-        async with Fake(options=options) as fake, IcapClient(fake.url) as client:
+        how = settings(options_retry=0.01)
+        async with Fake(options=options) as fake, IcapClient(fake.url, settings=how) as client:
             for _ in range(5):
                 await client.scan(b"x")
+            await asyncio.sleep(0.02)
+            await client.scan(b"x")
             assert fake.asked_options == 1
             fake.replies = [NO_CONTENT.replace(b'"t1"', b'"t2"')]
             fake.options = options.replace(b'"t1"', b'"t2"')
@@ -91,16 +95,36 @@ def test_c3_without_a_ttl_until_the_istag_changes() -> None:
 
 def test_c3_a_failed_connection_makes_them_old() -> None:
     async def main() -> None:
-        async with Fake(script("close")) as fake, IcapClient(fake.url) as client:
+        how = settings(options_retry=0.01)
+        async with Fake(script("close")) as fake, IcapClient(fake.url, settings=how) as client:
             with pytest.raises(ConnectionLost):
                 await client.scan(b"x")
             assert fake.asked_options == 1
             fake.replies = [NO_CONTENT]
+            await asyncio.sleep(0.02)
             assert (await client.scan(b"x")).is_clean  # with what is known
             await until(lambda: fake.asked_options == 2 and client.busy == 0)
             for _ in range(3):
                 assert (await client.scan(b"x")).is_clean
             assert fake.asked_options == 2
+
+    run(main())
+
+
+@pytest.mark.parametrize("ttl", [b"", b"Options-TTL: 3600\r\n"])
+def test_c3_not_per_scan_where_every_answer_has_another_istag(ttl: bytes) -> None:
+    async def main() -> None:
+        numbers = iter(range(1000))
+
+        async def restless(peer: Peer, seen: Seen) -> None:
+            await read_rest(peer, seen)
+            await peer.send(NO_CONTENT.replace(b"t1", b"t%d" % next(numbers)))
+
+        options = OPTIONS.replace(b"Options-TTL: 3600\r\n", ttl)
+        async with Fake(restless, options=options) as fake, IcapClient(fake.url) as client:
+            for _ in range(20):
+                assert (await client.scan(b"x")).is_clean
+            assert fake.asked_options == 1 and fake.connections == 1
 
     run(main())
 
