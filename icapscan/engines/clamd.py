@@ -87,11 +87,12 @@ class ClamdEngine:
         for _ in range(3):  # at most: a stale connection, a fresh one, a fresh one without IDSESSION
             channel = reused
             if channel is None:
+                limit = min(deadline, loop.time() + settings.connect_timeout)
                 try:
-                    channel = await backend.connect(min(deadline, loop.time() + settings.connect_timeout))
-                except (OSError, UnicodeError):  # UnicodeError: a host name that cannot be one
+                    channel = await backend.connect(limit)
+                except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
                     self._backends.failed(backend)
-                    return TIMED_OUT if loop.time() >= deadline else None
+                    return TIMED_OUT if isinstance(error, TimeoutError) and limit == deadline else None
                 if part.store.size > backend.largest:  # learnt on connecting
                     backend.keep(channel)
                     return Reply(None, Outcome.OVER_LIMIT, f"more than {backend.largest} bytes")

@@ -12,6 +12,8 @@ import pytest
 from tests.conformance.engine import SECONDS, make_part
 from tests.engines.fake_clamd import Line, Play, engine_for, fake_clamd, reasons, scan
 
+pytestmark = pytest.mark.usefixtures("each_loop")
+
 OK = b"%d: fd[12]: OK\0"
 
 

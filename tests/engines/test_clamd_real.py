@@ -23,6 +23,8 @@ from icapscan.errors import ConfigError, IcapscanError
 from tests.engines.fake_clamd import engine_for, reasons, scan
 from tests.peers.clamd import ClamdPeer, run_clamd
 
+pytestmark = pytest.mark.usefixtures("each_loop")
+
 MIB = 1024 * 1024
 
 

@@ -49,6 +49,7 @@ class TestHash(EngineContract):
         return HashEngine(HashSettings())
 
 
+@pytest.mark.usefixtures("each_loop")
 class _Clamd(EngineContract):
     address = ""
 
