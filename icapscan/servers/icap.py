@@ -247,7 +247,8 @@ class IcapProtocol(asyncio.Protocol):
             self._take_heads(cast(HttpHeads, event))
         elif kind is BodyEnd:
             end = cast(BodyEnd, event)
-            self._end_request(end.trailers, end.ieof)
+            head = self._now.head if self._now is not None else None
+            self._end_request(end.trailers, end.ieof and head is not None and head.preview is not None)
         elif kind is PreviewEnd:
             self._end_preview()
         elif kind is Failure:
