@@ -50,6 +50,7 @@ SOFT_CLOSE_SECONDS = 5.0
 """Wait for the FIN of a client whose request was wholly read and answered."""
 _CONTINUE = Continue()
 _OPTIONS = Reply(200, "options")
+_OF_A_BODY = (BodyChunk, BodyEnd, PreviewEnd)
 
 
 class Shared:
@@ -234,6 +235,8 @@ class IcapProtocol(asyncio.Protocol):
 
     def _on_event(self, event: Event) -> None:
         kind = type(event)
+        if self._exchange is None and kind in _OF_A_BODY:
+            return  # the answer went out at an earlier chunk, and the rest was read with it
         if kind is BodyChunk:
             assert self._exchange is not None
             reply = self._exchange.body(cast(BodyChunk, event).data)
