@@ -37,6 +37,10 @@ class Exchange(Protocol):
         """The request is complete. ``within_preview``: a preview was announced, and no more than that was needed."""
         ...
 
+    def whole(self, body: bytes, within_preview: bool) -> Outcome:
+        """The same as `body` and `end` for a request that came in one piece."""
+        ...
+
     def close(self) -> None:
         """Free everything, whatever happened. Idempotent."""
         ...
@@ -44,8 +48,8 @@ class Exchange(Protocol):
 
 def open_exchange(now: Transaction) -> Exchange:
     """The heads are complete: the service's own part begins."""
-    assert now.service is not None
-    return EchoExchange(now) if now.service.settings.kind == "echo" else ScanExchange(now)
+    assert now.route is not None
+    return EchoExchange(now) if now.route.settings.kind == "echo" else ScanExchange(now)
 
 
 class FixedExchange:
@@ -67,6 +71,9 @@ class FixedExchange:
     def end(self, trailers: bytes, within_preview: bool) -> Outcome:
         return self._reply
 
+    def whole(self, body: bytes, within_preview: bool) -> Outcome:
+        return self.body(body) or self._reply
+
     def close(self) -> None:
         return None
 
@@ -79,16 +86,16 @@ class CopyingExchange:
     def __init__(self, now: Transaction) -> None:
         self._now = now
 
-    def copy(self, store: PartStore | None, trailers: bytes, fields: bytes = b"") -> Reply:
+    def copy(self, body: PartStore | bytes | None, trailers: bytes, fields: bytes = b"") -> Reply:
         """The virgin message as it came (PROTOCOL S87-S92)."""
-        length = None if store is None else store.size
+        length = None if body is None else self._now.size
         now = self._now
         assert now.head is not None
         if now.head.method == b"RESPMOD":
             heads = HttpHeads(None, http_head.adapted_response_head(now.heads.res_hdr, VIA, length))
         else:
             heads = HttpHeads(http_head.adapted_request_head(now.heads.req_hdr, VIA, length))
-        return Reply(200, "200 copy", fields, heads, store, trailers)
+        return Reply(200, "200 copy", fields, heads, body, trailers)
 
 
 class EchoExchange(CopyingExchange):
@@ -98,12 +105,12 @@ class EchoExchange(CopyingExchange):
 
     def __init__(self, now: Transaction) -> None:
         self._now = now
-        assert now.head is not None
-        self._store = now.generation.scanner.new_store() if now.head.encapsulated.has_body else None
+        self._store: PartStore | None = None
 
     def body(self, data: bytes | memoryview) -> Reply | None:
+        if self._store is None:
+            self._store = self._now.generation.scanner.new_store()
         self._now.size += len(data)
-        assert self._store is not None
         try:
             self._store.append(data)
         except StoreFull as error:
@@ -114,7 +121,13 @@ class EchoExchange(CopyingExchange):
         return None
 
     def end(self, trailers: bytes, within_preview: bool) -> Outcome:
-        return self.copy(self._store, trailers)
+        head = self._now.head
+        empty = b"" if head is not None and head.encapsulated.has_body else None
+        return self.copy(self._store or empty, trailers)
+
+    def whole(self, body: bytes, within_preview: bool) -> Outcome:
+        self._now.size = len(body)
+        return self.copy(body, b"")
 
     def close(self) -> None:
         if self._store is not None:
@@ -173,6 +186,9 @@ class ScanExchange(CopyingExchange):
             return self._reply_to(CLEAN, trailers)
         return self._finish(self._scan, trailers)
 
+    def whole(self, body: bytes, within_preview: bool) -> Outcome:
+        return self.body(body) or self.end(b"", within_preview)
+
     async def _finish(self, scan: Scan, trailers: bytes) -> Reply:
         started = time.perf_counter()
         verdict = await scan.finish()
@@ -182,7 +198,7 @@ class ScanExchange(CopyingExchange):
     def _reply_to(self, verdict: Verdict, trailers: bytes) -> Reply:
         decision = decide(verdict, self._now.generation.settings.policy)
         self._now.verdict = verdict
-        self._now.decision = decision
+        self._now.decision = decision.action.value
         if decision.action is Action.BLOCK:
             return self._block(decision, verdict)
         if decision.action is Action.ERROR:
@@ -195,8 +211,8 @@ class ScanExchange(CopyingExchange):
     def _block(self, decision: Decision, verdict: Verdict) -> Reply:
         self._now.reference = secrets.token_hex(4)
         page = self._now.generation.render_page(self._accept, decision, verdict, self._url, self._now.reference)
-        assert self._now.service is not None
-        violations = self._now.service.settings.violations
+        assert self._now.route is not None
+        violations = self._now.route.settings.violations
         file = self._name.encode("utf-8", "replace")
         fields = replies.block_fields(decision, verdict, file=file, violations=violations)
         date = self._now.generation.stationery.date

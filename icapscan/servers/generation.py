@@ -19,6 +19,7 @@ class Service(Struct, frozen=True):
 
     name: str
     settings: ServiceSettings
+    methods: frozenset[bytes]
 
 
 class Page(Struct, frozen=True):
@@ -84,6 +85,7 @@ def routes(settings: Settings) -> dict[bytes, Service]:
     """Normal URI path to service: each by its name and its aliases (PROTOCOL S27, E)."""
     table: dict[bytes, Service] = {}
     for name, service in settings.services.items():
+        route = Service(name, service, frozenset(method.encode() for method in service.methods))
         for alias in (name, *service.aliases):
-            table[b"/" + alias.encode() if alias else b""] = Service(name, service)
+            table[b"/" + alias.encode() if alias else b""] = route
     return table

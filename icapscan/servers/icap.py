@@ -14,13 +14,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
 
 from icapscan.servers import replies
-from icapscan.servers.exchange import Exchange, FixedExchange, open_exchange
+from icapscan.servers.exchange import Exchange, FixedExchange, Outcome, open_exchange
 from icapscan.servers.generation import Generation
 from icapscan.servers.patience import Overdue, deadline
 from icapscan.servers.record import Observer
 from icapscan.servers.replies import Reply
 from icapscan.servers.stationery import sections_of
-from icapscan.servers.transaction import Transaction
+from icapscan.servers.transaction import Transaction, begin
 from icapscan.store import PartStore
 from icapscan.wire.encapsulated import NO_BODY
 from icapscan.wire.icap import PLAIN_END, Bytes, IcapConnection
@@ -135,10 +135,10 @@ class IcapProtocol(asyncio.Protocol):
             return
         self._last_byte = self._loop.time()
         if self._now is None:
-            self._now = Transaction(self._shared.generation, self._last_byte, len(data))
+            self._now = begin(self._shared.generation, self._last_byte, len(data))
             whole = self._codec.receive_whole(data)
             if whole is not None:
-                self._pump([whole])
+                self._serve_whole(whole)
                 return
         else:
             self._now.bytes_in += len(data)
@@ -214,20 +214,23 @@ class IcapProtocol(asyncio.Protocol):
                     break
                 events = self._resume()
         except Exception as error:
-            # A mistake of ours: no verdict was reached, so the client must not take silence or a 204 for one.
-            self._shared.on_error(f"A transaction of {self._client} failed.", error)
-            self._answer_error(replies.error(500, "An internal error happened."))
+            self._mistake(error)
         now = self._now
         if now is not None and now.head is None and not self._codec.backlog and self._phase is _Phase.SERVING:
             now.generation.leave()  # only empty lines came: the connection is as idle as before
             self._now = None
         self._watch()
 
+    def _mistake(self, error: Exception) -> None:
+        """Of ours: no verdict was reached, and the client must not take silence or a 204 for one."""
+        self._shared.on_error(f"A transaction of {self._client} failed.", error)
+        self._answer_error(replies.error(500, "An internal error happened."))
+
     def _resume(self) -> list[Event]:
         """Read on in what the codec kept."""
         backlog = self._codec.backlog
         if self._now is None:
-            self._now = Transaction(self._shared.generation, self._loop.time(), backlog)
+            self._now = begin(self._shared.generation, self._loop.time(), backlog)
         if not self._reading and backlog <= BACKLOG_HIGH:
             self._reading = True
             self._transport.resume_reading()
@@ -242,8 +245,6 @@ class IcapProtocol(asyncio.Protocol):
             reply = self._exchange.body(cast(BodyChunk, event).data)
             if reply is not None:
                 self._reply(reply)
-        elif kind is Whole:
-            self._take_whole(cast(Whole, event))
         elif kind is RequestHead:
             self._begin(cast(RequestHead, event))
         elif kind is HttpHeads:
@@ -262,8 +263,16 @@ class IcapProtocol(asyncio.Protocol):
             if self._now is None:
                 self._close_now()
 
+    def _serve_whole(self, whole: Whole) -> None:
+        """The same as the events of its parts, on the shortest way."""
+        try:
+            self._take_whole(whole)
+        except Exception as error:
+            self._mistake(error)
+        if self._task is None:
+            self._watch()
+
     def _take_whole(self, whole: Whole) -> None:
-        """The same as the events of its parts."""
         self._begin(whole.head)
         if self._phase is _Phase.SERVING:
             now = self._now
@@ -272,29 +281,31 @@ class IcapProtocol(asyncio.Protocol):
             exchange = self._exchange
             if exchange is None:
                 exchange = self._exchange = open_exchange(now)
-            early = exchange.body(whole.body) if whole.body is not None else None
-            if early is not None:
-                self._reply(early)
+            now.received = time.perf_counter()
+            within_preview = whole.head.preview is not None
+            if whole.body is None:
+                self._conclude(exchange.end(b"", within_preview))
             else:
-                self._end_request(b"", whole.head.preview is not None)
+                self._conclude(exchange.whole(whole.body, within_preview))
 
     def _begin(self, head: RequestHead) -> None:
         now = self._now
         assert now is not None
         now.head = head
         self._requests += 1
-        service = now.service = now.generation.routes.get(head.path)
-        method = head.method.decode()
-        if service is None:
-            self._refuse(now, head, 404, "There is no service at this path.")
-        elif method == "OPTIONS":
+        generation = now.generation
+        route = now.route = generation.routes.get(head.path)
+        if route is None:
+            self._refuse(head, 404, "There is no service at this path.")
+        elif head.method in route.methods:
+            if head.encapsulated.has_body and not generation.scanner.purse.is_open():
+                self._answer_error(replies.error(503, "There is no room to keep another body."))
+        elif head.method == b"OPTIONS":
             self._exchange = FixedExchange(_OPTIONS)
-        elif method not in service.settings.methods:
-            self._refuse(now, head, 405, f"This service does not do {method}.")
-        elif head.encapsulated.has_body and not now.generation.scanner.purse.is_open():
-            self._answer_error(replies.error(503, "There is no room to keep another body."))
+        else:
+            self._refuse(head, 405, f"This service does not do {head.method.decode()}.")
 
-    def _refuse(self, now: Transaction, head: RequestHead, status: int, sentence: str) -> None:
+    def _refuse(self, head: RequestHead, status: int, sentence: str) -> None:
         """At once where a body would follow, else when the heads are read, and the connection is kept (S105)."""
         if head.encapsulated.has_body and self._codec.request_state is not State.DONE:
             self._answer_error(replies.error(status, sentence))
@@ -324,7 +335,9 @@ class IcapProtocol(asyncio.Protocol):
     def _end_request(self, trailers: bytes, within_preview: bool) -> None:
         assert self._now is not None and self._exchange is not None
         self._now.received = time.perf_counter()
-        outcome = self._exchange.end(trailers, within_preview)
+        self._conclude(self._exchange.end(trailers, within_preview))
+
+    def _conclude(self, outcome: Outcome) -> None:
         if isinstance(outcome, Reply):
             self._reply(outcome)
         else:
@@ -357,9 +370,9 @@ class IcapProtocol(asyncio.Protocol):
         body = reply.body
         stationery = now.generation.stationery
         if reply.label == "options":
-            assert now.service is not None
+            assert now.route is not None
             most = now.generation.settings.server.max_connections
-            opening = stationery.options(now.service.name, now.service.settings, most, close=close)
+            opening = stationery.options(now.route.name, now.route.settings, most, close=close)
         else:
             sections = sections_of(reply.heads, body is not None)
             opening = stationery.head(reply.status, reply.fields, sections, close=close)
@@ -436,14 +449,14 @@ class IcapProtocol(asyncio.Protocol):
     def _end_transaction(self, reply: Reply | None, detail: str) -> None:
         now = self._now
         if now is None:  # a connection that was refused before its first byte
-            now = Transaction(self._shared.generation, self._last_byte, 0)
+            now = begin(self._shared.generation, self._last_byte, 0)
         self._now = None
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.close()
-        record = now.record(reply, detail, self._client, self._codec.backlog)
+        now.conclude(reply, detail, self._client, self._codec.backlog)
         now.generation.leave()
-        self._shared.observer(record)
+        self._shared.observer(now)
 
     def _write(self, pieces: Sequence[Bytes]) -> None:
         """In one write (PROTOCOL S18)."""

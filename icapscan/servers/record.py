@@ -9,44 +9,44 @@ from msgspec import Struct
 from icapscan.findings import Verdict
 
 
-class TransactionRecord(Struct, frozen=True):
+class TransactionRecord(Struct):
     """One transaction. Texts are untrusted bytes from the peer, to be escaped by whoever prints them."""
 
-    client: str
+    client: str = ""
     """Peer address, ``host:port``."""
-    service: str
+    service: str = ""
     """Service name, or "" when the request did not get that far."""
-    method: str
+    method: str = ""
     """REQMOD, RESPMOD, OPTIONS, or "" for a request that could not be parsed."""
-    http_method: bytes
-    url: bytes
+    http_method: bytes = b""
+    url: bytes = b""
     """From the encapsulated request head, or empty."""
-    user: bytes
+    user: bytes = b""
     """Decoded X-Authenticated-User or X-Client-Username, or empty."""
-    client_ip: bytes
+    client_ip: bytes = b""
     """X-Client-IP as sent, or empty."""
-    size: int
+    size: int = 0
     """Bytes of the virgin body received."""
-    verdict: Verdict | None
+    verdict: Verdict | None = None
     """None where nothing was scanned (OPTIONS, echo, errors)."""
-    decision: str
+    decision: str = ""
     """``allow``, ``block``, ``error``, or "" where there was none."""
-    reply: str
+    reply: str = ""
     """What was answered, e.g. ``204``, ``200 copy``, ``200 block``, ``400``."""
-    status: int
+    status: int = 0
     """ICAP status code; 0 when the peer vanished before an answer."""
-    detail: str
+    detail: str = ""
     """One plain sentence for errors, else empty."""
-    receive_seconds: float
+    receive_seconds: float = 0.0
     """First byte of the request to the end of its body."""
-    scan_seconds: float
+    scan_seconds: float = 0.0
     """End of the body to the verdict."""
-    reply_seconds: float
+    reply_seconds: float = 0.0
     """Verdict to the last byte handed to the socket."""
-    bytes_in: int
+    bytes_in: int = 0
     """All ICAP bytes of the request."""
-    bytes_out: int
-    istag: str
+    bytes_out: int = 0
+    istag: str = ""
     reference: str = ""
     """The number on a block page, so that an administrator finds the line; empty where there was no page."""
 

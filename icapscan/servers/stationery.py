@@ -45,7 +45,7 @@ class Stationery:
         self._second = -1
         self._base = (b"", b"")
         self._options: dict[tuple[str, bool], ResponseHead] = {}
-        self._heads: dict[tuple[int, bytes, Encapsulated, bool], ResponseHead] = {}
+        self._heads: dict[tuple[int, bytes, int | None, int | None, bool, bool], ResponseHead] = {}
 
     @property
     def date(self) -> bytes:
@@ -67,7 +67,7 @@ class Stationery:
     def head(self, status: int, fields: bytes, sections: Encapsulated, *, close: bool) -> ResponseHead:
         """An answer head; Encapsulated is its last field (PROTOCOL S80, S83-S85)."""
         self._refresh()
-        key = (status, fields, sections, close)
+        key = (status, fields, sections.req_hdr, sections.res_hdr, sections.has_body, close)
         head = self._heads.get(key)
         if head is None:
             last = b"Encapsulated: %s\r\n" % sections.encode()

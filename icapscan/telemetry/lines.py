@@ -24,8 +24,8 @@ LIST_MAX = 8
 """Findings, failures or anomalies named in a line; more are only counted."""
 
 _plain = re.compile(r"[!#-<>-\[\]-~]+").fullmatch  # printable ASCII without blank, quotation mark, backslash and "="
-_plain_lines = re.compile(rb"[!#-\[\]-~\n]+").fullmatch
 _plain_bytes = re.compile(rb"[!#-\[\]-~]+").fullmatch
+_CLEAN = " verdict=clean"
 _ascii_line = re.compile(r"[ -~]*").fullmatch
 _encode = msgspec.json.Encoder().encode
 
@@ -36,20 +36,15 @@ def format_plain(record: TransactionRecord, now: float | None = None) -> str:
     ``now`` is the time shown, in seconds since the epoch (UTC); None = the current time. ``ms`` are the milliseconds
     to receive, to scan and to reply.
     """
-    http, url, user, client_ip = _sent_words(record)
-    line = (
-        f"{stamp(now)} client={_word(record.client)}"
-        f"{_known('service', record.service)}{_known('method', record.method)}"
-        f"{http}{url}{user}{client_ip} size={record.size}"
+    opening, middle, end = _fixed(
+        record.service, record.method, record.decision, record.reply, record.status, record.istag
     )
-    if record.verdict is CLEAN:
-        line += " verdict=clean"
-    elif record.verdict is not None:
-        line += _plain_verdict(record.verdict)
-    line += (
-        f"{_known('decision', record.decision)}{_known('reply', record.reply)} status={record.status}"
+    verdict = record.verdict
+    line = (
+        f"{stamp(now)} client={_often(record.client)}{opening}{_sent(record)} size={record.size}"
+        f"{_CLEAN if verdict is CLEAN else '' if verdict is None else _plain_verdict(verdict)}{middle}"
         f" ms={record.receive_seconds * 1000:.1f}/{record.scan_seconds * 1000:.1f}/{record.reply_seconds * 1000:.1f}"
-        f" in={record.bytes_in} out={record.bytes_out}{_known('istag', record.istag)}"
+        f" in={record.bytes_in} out={record.bytes_out}{end}"
     )
     if record.reference:
         line += f" reference={_word(record.reference)}"
@@ -109,27 +104,31 @@ def escape(text: str) -> str:
 
 
 @lru_cache(maxsize=512)
-def _known(key: str, text: str) -> str:
-    """`` key=text`` for texts that come again and again, such as the name of a service."""
-    return f" {key}={_word(text)}" if text else ""
-
-
-def _sent_words(record: TransactionRecord) -> tuple[str, str, str, str]:
-    """The words for what the peer sent. Mostly all of it is harmless, which one look at all of it together tells."""
-    sent = (record.http_method, record.url, record.user, record.client_ip)
-    together = b"\n".join(sent)
-    if len(together) <= TEXT_MAX and _plain_lines(together) and together.count(b"\n") == 3:
-        http, url, user, client_ip = together.decode("ascii").split("\n")
-    else:
-        http, url, user, client_ip = (
-            _bytes_word(data, URL_MAX if data is record.url else TEXT_MAX) if data else "" for data in sent
-        )
+def _fixed(service: str, method: str, decision: str, reply: str, status: int, istag: str) -> tuple[str, str, str]:
+    """The words that are the same in thousands of lines, by their place in the line."""
     return (
-        f" http={http}" if http else "",
-        f" url={url}" if url else "",
-        f" user={user}" if user else "",
-        f" client_ip={client_ip}" if client_ip else "",
+        _words(service=service, method=method),
+        f"{_words(decision=decision, reply=reply)} status={status}",
+        _words(istag=istag),
     )
+
+
+def _words(**texts: str) -> str:
+    return "".join(f" {key}={_word(text)}" for key, text in texts.items() if text)
+
+
+def _sent(record: TransactionRecord) -> str:
+    """The words for what the peer sent."""
+    line = ""
+    if record.http_method:
+        line = f" http={_often_bytes(record.http_method[: TEXT_MAX + 1])}"
+    if record.url:
+        line += f" url={_bytes_word(record.url, URL_MAX)}"
+    if record.user:
+        line += f" user={_bytes_word(record.user, TEXT_MAX)}"
+    if record.client_ip:
+        line += f" client_ip={_bytes_word(record.client_ip, TEXT_MAX)}"
+    return line
 
 
 def _plain_verdict(verdict: Verdict) -> str:
@@ -166,6 +165,17 @@ def _bytes_word(data: bytes, most: int) -> str:
     if len(data) <= most and _plain_bytes(data):
         return data.decode("ascii")
     return escape(_bytes_text(data, most, "surrogateescape"))
+
+
+@lru_cache(maxsize=1024)
+def _often(text: str) -> str:
+    """`_word` for texts that come again, such as the address of a client with many requests."""
+    return _word(text)
+
+
+@lru_cache(maxsize=64)
+def _often_bytes(data: bytes) -> str:
+    return _bytes_word(data, TEXT_MAX)
 
 
 def _bytes_text(data: bytes, most: int, errors: str = "backslashreplace") -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import re
+from functools import lru_cache
 
 from icapscan.errors import ProtocolError
 from icapscan.wire.fields import TOKEN, Fields, parse_fields
@@ -17,6 +18,7 @@ _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})((?:[ \t]*;.*|[ \t]*))")
 _EXTENSION = re.compile(
     rb"[ \t]*;[ \t]*(" + TOKEN + rb")(?:[ \t]*=[ \t]*(" + TOKEN + rb'|"(?:[^"\\\x00\r\n]|\\[^\x00\r\n])*"))?'
 )
+_HEX = re.compile(rb"[0-9A-Fa-f]{1,8}")
 _BLANK = re.compile(rb"[ \t]*")
 _LARGEST = 0x7FFF_FFFF_FFFF_FFFF
 _COPY_BELOW = 16 * 1024
@@ -193,6 +195,12 @@ def _offset(value: bytes | None) -> int:
 def _kept(trailers: Fields) -> bytes:
     kept = [(name, value) for name, value in trailers.items() if name.lower() not in _NEVER_TRAILERS]
     return Fields.compose(kept).raw
+
+
+@lru_cache(maxsize=1024)
+def plain_size(line: bytes) -> int:
+    """The size on a chunk size line without extensions, in bytes; 0 for any other line, and for the last chunk."""
+    return int(line, 16) if _HEX.fullmatch(line) else 0
 
 
 def encode_size(size: int) -> bytes:

@@ -15,6 +15,7 @@ _WANTED = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _STATUS_LINE = re.compile(rb"HTTP/[0-9]\.[0-9] [0-9]{3}(?: [^\x00\r\n]*)?\r\n")
+_COMMON_STATUS = (b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 200 OK\r\n")
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [^\x00-\x20]+ HTTP/[0-9]\.[0-9]\r\n")
 _FIELD = re.compile(TOKEN + rb":[^\x00\r\n]*")
 _VIA = re.compile(rb"^via[ \t]*:[^\r\n]*", re.IGNORECASE | re.MULTILINE)
@@ -69,7 +70,7 @@ def adapted_response_head(head: bytes | None, via: bytes, length: int | None) ->
 
     ``length`` is that of the body in bytes, None where no body follows.
     """
-    if head and head.endswith(b"\r\n\r\n") and _STATUS_LINE.match(head):
+    if head and head.endswith(b"\r\n\r\n") and (head.startswith(_COMMON_STATUS) or _STATUS_LINE.match(head)):
         return _with_via(head, via)
     lines = [b"HTTP/1.1 200 OK", *_usable_fields(head)]
     if length is not None and not any(line.lower().startswith(b"content-length:") for line in lines):
@@ -91,7 +92,7 @@ def adapted_request_head(head: bytes | None, via: bytes, length: int | None) -> 
 
 
 def _with_via(head: bytes, via: bytes) -> bytes:
-    if b"ia:" in head or b"IA:" in head or b"iA:" in head or b"Ia:" in head:
+    if b"\nvia" in head.lower():
         match = _VIA.search(head)
         if match is not None:
             return head[: match.end()] + b", " + via + head[match.end() :]

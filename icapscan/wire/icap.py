@@ -7,7 +7,6 @@ on the events, calls `send` with its own events and writes the bytes. After each
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -34,12 +33,14 @@ from icapscan.wire.limits import DEFAULT, WireLimits
 
 _NO_HEADS = HttpHeads()
 _PREVIEW_END = PreviewEnd()
+_IDLE, _DONE = State.IDLE, State.DONE
+_WHOLE_REQUEST = REQUEST[State.IDLE][Step.WHOLE]
+_WHOLE_RESPONSE = RESPONSE[State.IDLE][Step.WHOLE]
 PLAIN_END = BodyEnd()
 """The end of a body without trailers or extensions."""
 _WHOLE_HEAD = 8 * 1024
 _WHOLE_TAIL = b"\r\n0\r\n\r\n"
 _WHOLE_IEOF = b"\r\n0; ieof\r\n\r\n"
-_WHOLE_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
 _HELD = (State.DONE, State.WAITING)
 """What arrives in these states is kept unread: it belongs to what comes after our next step."""
 Bytes = bytes | memoryview
@@ -167,18 +168,21 @@ class IcapConnection:
         if sections.has_body:
             tail = _WHOLE_TAIL if request.preview is None else _WHOLE_IEOF
             line = data.find(b"\r\n", at, at + 18)
-            size = _WHOLE_SIZE.fullmatch(data, at, line) if line > 0 else None
-            if size is None or not data.endswith(tail):
-                return None
+            size = chunked.plain_size(data[at:line]) if line > 0 else 0
             start = line + 2
             end = len(data) - len(tail)
-            if end - start != int(size[0], 16) or (request.preview is not None and end - start > request.preview):
+            if (
+                not size
+                or end - start != size
+                or not data.endswith(tail)
+                or (request.preview is not None and end - start > request.preview)
+            ):
                 return None
             body = data[start:end]
         elif at != len(data):
             return None
         self._request = request
-        self.request_state = REQUEST[State.IDLE][Step.WHOLE]
+        self.request_state = _WHOLE_REQUEST
         heads = _cut_heads(data, stop + 4, sections.req_hdr, sections.res_hdr)
         return Whole(request, heads, body)
 
@@ -202,8 +206,10 @@ class IcapConnection:
 
     def next_transaction(self) -> None:
         """Both halves are done: begin anew. Raises `LocalProtocolError` when they are not."""
-        self._step_request(Step.NEXT)
-        self._step_response(Step.NEXT)
+        if self.request_state is not _DONE or self.response_state is not _DONE:
+            raise LocalProtocolError("The transaction is not over.")
+        self.request_state = REQUEST[_DONE][Step.NEXT]
+        self.response_state = RESPONSE[_DONE][Step.NEXT]
         self._request = self._response = None
         self._continues = 0
 
@@ -434,8 +440,11 @@ class IcapConnection:
             or head.trailer
         ):
             raise LocalProtocolError("The Encapsulated list is not that of the parts of this answer.")
-        self._step_request(Step.ANSWERED)
-        self._step_response(Step.WHOLE)
+        if self.response_state is not _IDLE or self.request_state is _IDLE:
+            raise LocalProtocolError("There is nothing to answer now.")
+        if self.request_state is not _DONE:
+            self._step_request(Step.ANSWERED)
+        self.response_state = _WHOLE_RESPONSE
         opening = b"ICAP/1.0 %d %s\r\n%s\r\n%s%s" % (
             head.status,
             head.reason,

@@ -25,6 +25,10 @@ class RequestHead(Struct, frozen=True):
     allow_trailers: bool = False
     close: bool = False
     """The peer asked for ``Connection: close``."""
+    user: bytes = b""
+    """Whom the client names: X-Authenticated-User decoded, else X-Client-Username. Log data only (PROTOCOL S41)."""
+    client_ip: bytes = b""
+    """X-Client-IP as sent. Log data only."""
 
 
 class ResponseHead(Struct, frozen=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 
 from icapscan.errors import ProtocolError
@@ -20,6 +22,8 @@ _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456
 _PREVIEW = re.compile(rb"[0-9]{1,19}")
 _CLOSE = re.compile(rb"(?:^|[, \t])close(?:$|[, \t])", re.IGNORECASE)
 _ITEM = re.compile(rb"[ \t,]+")
+_TOLD_MOST = 256
+"""Bytes of a user or an address that are kept for the log."""
 _KNOWN_LENGTH = 1024
 _KNOWN_MOST = 1024
 _known: dict[bytes, RequestHead] = {}
@@ -74,7 +78,19 @@ def _parse_request(head: bytes, limits: WireLimits) -> RequestHead:
         b"206" in allow,
         b"trailers" in allow,
         _asks_close(fields),
+        _user(fields),
+        (fields.get(b"x-client-ip") or b"")[:_TOLD_MOST],
     )
+
+
+def _user(fields: Fields) -> bytes:
+    coded = fields.get(b"x-authenticated-user")
+    if coded:
+        try:
+            return base64.b64decode(coded[: 4 * _TOLD_MOST], validate=True)[:_TOLD_MOST]
+        except (binascii.Error, ValueError):
+            return coded[:_TOLD_MOST]
+    return (fields.get(b"x-client-username") or b"")[:_TOLD_MOST]
 
 
 def line_error(line: bytes, limits: WireLimits) -> ProtocolError:
