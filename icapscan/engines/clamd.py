@@ -50,6 +50,7 @@ class ClamdEngine:
             tuple(Backend(item, cap, settings.file_max if item.local else stream) for item in addresses)
         )
         self._clean = Report(self.name)
+        self._last: dict[Backend, str] = {}
         self._versions: dict[Backend, asyncio.Future[str]] = {}
         self._closed = False
 
@@ -132,15 +133,18 @@ class ClamdEngine:
         return Report(self.name, unscanned=(Unscanned(reason, part.path, self.name, detail),))
 
     async def version(self) -> str:
-        """The versions of all daemons that answer, without repeats; raises `IcapscanError` when none does."""
-        found = await asyncio.gather(
-            *(self._version_of(backend) for backend in self._backends.all), return_exceptions=True
-        )
-        texts = sorted({text for text in found if isinstance(text, str)})
-        if texts:
-            return "; ".join(texts)
+        """The versions of all daemons, without repeats; raises `IcapscanError` when none answers.
+
+        While one answers, the others keep their last word, so that the death of one changes nothing.
+        """
+        backends = self._backends.all
+        found = await asyncio.gather(*(self._version_of(backend) for backend in backends), return_exceptions=True)
+        now = {backend: text for backend, text in zip(backends, found, strict=True) if isinstance(text, str)}
+        if now:
+            self._last.update(now)
+            return "; ".join(sorted(set(self._last.values())))
         for failure in found:
-            if isinstance(failure, asyncio.CancelledError):
+            if not isinstance(failure, IcapscanError) and isinstance(failure, BaseException):
                 raise failure
         raise IcapscanError(str(found[0]))
 
