@@ -39,7 +39,11 @@ class Reporter:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+            # lines for a program must not be drawn around the bar, which goes to standard error
+            both = sys.stdout.isatty()
+            self._progress = Progress(
+                *columns, console=Console(stderr=True), transient=True, redirect_stdout=both, redirect_stderr=both
+            )
             self._task = self._progress.add_task("Scanning", total=self._files)
             self._progress.start()
         return self
