@@ -98,7 +98,7 @@ class Live:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(PATIENCE)
         if kind is None and not self._mistakes_expected:
-            assert self.mistakes == []
+            assert [(sentence, repr(error)) for sentence, error in self.mistakes] == []
 
     def _stop(self) -> None:
         self._acceptor.stop()
@@ -142,6 +142,11 @@ class Live:
         """The first ``count`` transactions once they have ended."""
         self.wait(lambda: len(self.records) >= count, f"{count} transactions ended")
         return self.records[:count]
+
+    def count(self) -> int:
+        """How many transactions ended, once no connection is left."""
+        self.wait(lambda: not self.shared.connections, "every connection is gone")
+        return self.call(lambda: len(self.records))
 
     def last(self) -> TransactionRecord:
         """The latest transaction that ended."""

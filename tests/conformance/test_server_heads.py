@@ -67,7 +67,7 @@ def test_s25_methods_that_a_service_does_not_do(live: Live) -> None:
         with live.connect() as peer:
             answer = peer.ask(request(None, uri=uri))
             assert (answer.status, answer.closes) == (405, False)
-            answer = peer.ask(request(uri=uri))
+            answer = peer.ask(request(b"5\r\nhel", uri=uri))
             assert (answer.status, answer.closes) == (405, True)
         assert live.ask((respmod if request is reqmod else reqmod)(uri=uri)).status == 204
 

@@ -185,9 +185,9 @@ def test_s53_d65_d100_d102_d103_http_fields_do_not_frame(peer: Peer, fields: byt
 def test_d100_a_request_behind_the_content_length_is_body(live: Live) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
     body = b"hello" + LAST + respmod(uri=b"icap://h/echo")
-    before = len(live.records)
+    before = live.count()
     assert live.ask(respmod(chunked(body), res_hdr=head)).status == 204
-    assert len(live.records) == before + 1
+    assert live.count() == before + 1
     assert live.last().size == len(body)
 
 
