@@ -39,6 +39,7 @@ class Walker:
         "_name",
         "_part",
         "_plain",
+        "_trailing",
         "_waiting",
     )
 
@@ -57,6 +58,8 @@ class Walker:
         """The decoded reading that is open."""
         self._kept: list[bytes] | None = []
         self._kept_size = 0
+        self._trailing = False
+        """What comes now stood behind the end of the coding."""
         if content_encoding:
             self._declare(content_encoding)
         self._plain = self._chain is None
@@ -126,20 +129,20 @@ class Walker:
             self._drop()
 
     def _piece(self, chain: Chain, piece: bytes) -> Iterator[PartEvent]:
-        if chain.ended and self._part is not None and self._part.reading == 1:
-            yield from self._join(self._part)
+        if chain.ended and not self._trailing:
+            self._trailing = True
+            if self._part is not None:
+                yield from self._join(self._part)
         if self._part is None:
             yield from self._open(PartBegin(chain.name, self._name, self._media_type, reading=1))
             if self._chain is None:
                 return
-            if chain.ended:
-                self._kept = None
         if self._part is not None:
             self._keep(piece)
             yield PartData(self._part.path, piece)
 
     def _keep(self, piece: bytes) -> None:
-        if self._kept is not None:
+        if self._kept is not None and not self._trailing:
             self._kept.append(piece)
             self._kept_size += len(piece)
             if self._kept_size > JOINED_MAX:

@@ -253,8 +253,10 @@ def test_e61_junk_after_gzip_is_an_anomaly_and_scanned_with_and_without(step: in
 
 
 def test_junk_after_an_empty_gzip_member_is_scanned_too() -> None:
-    walked = walk(gzip.compress(b"") + EICAR, b"gzip")
-    assert EICAR in walked.parts.values()
+    for step in (1, 64 * KIB):
+        walked = walk(gzip.compress(b"") + EICAR, b"gzip", step)
+        assert walked.parts == {"": b"", "gzip": EICAR}
+        assert not walked.failed
 
 
 def test_junk_after_a_coding_too_long_to_be_joined_is_malformed() -> None:
