@@ -7,6 +7,7 @@ from time import perf_counter
 from icapscan.servers.generation import Generation, Service
 from icapscan.servers.record import TransactionRecord
 from icapscan.servers.replies import Reply
+from icapscan.servers.stationery import Stationery
 from icapscan.wire.http_head import method_and_url
 from icapscan.wire.icap_events import HttpHeads, RequestHead
 
@@ -22,6 +23,8 @@ class Transaction(TransactionRecord, kw_only=True):
     """
 
     generation: Generation
+    stationery: Stationery
+    """With the ISTag at the first byte: a change while the scan runs must not label it as the newer engine's."""
     began: float
     started: float
     """On the clock of the event loop, for time limits."""
@@ -38,7 +41,7 @@ class Transaction(TransactionRecord, kw_only=True):
         received = self.received or now
         self.client = client
         self.detail = detail
-        self.istag = self.generation.stationery.istag
+        self.istag = self.stationery.istag
         self.bytes_in -= ahead
         self.receive_seconds = received - self.began
         self.reply_seconds = max(0.0, now - received - self.scan_seconds)
@@ -57,4 +60,10 @@ class Transaction(TransactionRecord, kw_only=True):
 def begin(generation: Generation, started: float, bytes_in: int) -> Transaction:
     """A transaction whose first ``bytes_in`` bytes are there; ``started`` on the clock of the event loop."""
     generation.enter()
-    return Transaction(generation=generation, began=perf_counter(), started=started, bytes_in=bytes_in)
+    return Transaction(
+        generation=generation,
+        stationery=generation.stationery,
+        began=perf_counter(),
+        started=started,
+        bytes_in=bytes_in,
+    )
