@@ -215,7 +215,7 @@ class ScanExchange(CopyingExchange):
         violations = self._now.route.settings.violations
         file = self._name.encode("utf-8", "replace")
         fields = replies.block_fields(decision, verdict, file=file, violations=violations)
-        date = self._now.generation.stationery.date
+        date = self._now.stationery.date
         head = replies.block_head(page.html, page.language, date, VIA, replies.verdict_fields(decision, verdict))
         return Reply(200, "200 block", fields, HttpHeads(None, head), page.html)
 
