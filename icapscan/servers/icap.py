@@ -368,7 +368,7 @@ class IcapProtocol(asyncio.Protocol):
         codec = self._codec
         close = self._will_close(reply, now)
         body = reply.body
-        stationery = now.generation.stationery
+        stationery = now.stationery
         if reply.label == "options":
             assert now.route is not None
             most = now.generation.settings.server.max_connections
@@ -431,8 +431,8 @@ class IcapProtocol(asyncio.Protocol):
             self._end_transaction(reply, reply.detail)
             self._close_now(abort=True)
             return
-        generation = self._now.generation if self._now is not None else self._shared.generation
-        opening = generation.stationery.head(reply.status, reply.fields, NO_BODY, close=True)
+        stationery = (self._now or self._shared.generation).stationery
+        opening = stationery.head(reply.status, reply.fields, NO_BODY, close=True)
         self._write(codec.send_whole(opening, reply.heads, None, PLAIN_END))
         self._end_answer(reply, True)
 
