@@ -115,10 +115,9 @@ class Link(asyncio.Protocol):
             self._transport.pause_reading()
         self._wake()
 
-    def eof_received(self) -> bool:
-        self.eof = True
+    def eof_received(self) -> None:
+        self.eof = True  # and the transport closes: an answer that is not here by now will not come
         self._wake()
-        return not self._tls  # keep our half open: an answer may come before the request is sent
 
     def pause_writing(self) -> None:
         self.can_write = False

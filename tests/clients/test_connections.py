@@ -27,6 +27,7 @@ from icapscan.clients.errors import (
 )
 from icapscan.clients.icap import IcapClient
 from icapscan.clients.link import open_link
+from icapscan.clients.pool import ConnectionPool
 from icapscan.clients.result import Outcome
 from icapscan.clients.settings import ClientSettings, Timeouts, TlsSettings
 from tests.clients.fakes import (
@@ -397,6 +398,27 @@ def test_c42_c43_queueing_has_a_deadline_and_the_place_is_not_lost() -> None:
             gate.set()
             assert (await first).is_clean
             assert (await client.scan(b"y")).is_clean and client.busy == 0
+
+    run(main())
+
+
+def test_c42_a_place_that_comes_too_late_goes_to_the_next() -> None:
+    """The place is given and the one who gets it is cancelled in the same turn of the loop."""
+
+    async def main() -> None:
+        async with Fake() as fake:
+            pool = ConnectionPool(parse_url(fake.url), settings(connections=1))
+            link = await pool.acquire()
+            late, next_one = (asyncio.create_task(pool.acquire()) for _ in range(2))
+            await asyncio.sleep(0)
+            pool.release(link, reusable=True)
+            late.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await late
+            assert await next_one is link and pool.in_use == 1
+            pool.release(link, reusable=True)
+            assert pool.in_use == 0 and pool.idle == 1
+            pool.close()
 
     run(main())
 
