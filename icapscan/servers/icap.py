@@ -145,9 +145,18 @@ class IcapProtocol(asyncio.Protocol):
         self._pump(self._codec.receive(data))
         if self._now is not None and self._task is None and len(data) < SMALL_SEGMENT:
             self._acknowledge()
-        if self._reading and self._codec.backlog > BACKLOG_HIGH and self._phase is _Phase.SERVING:
+        if self._codec.backlog > BACKLOG_HIGH:
+            self._pause_reading()
+
+    def _pause_reading(self) -> None:
+        if self._reading and self._phase is _Phase.SERVING:
             self._reading = False
             self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if not self._reading and not self._blocked and self._codec.backlog <= BACKLOG_HIGH:
+            self._reading = True
+            self._transport.resume_reading()
 
     def _acknowledge(self) -> None:
         """Send the TCP acknowledgement now.
@@ -183,10 +192,13 @@ class IcapProtocol(asyncio.Protocol):
     def pause_writing(self) -> None:
         self._blocked = True
         self._blocked_since = self._loop.time()
+        self._pause_reading()  # else answers would pile up for as long as requests come
         self._watch()
 
     def resume_writing(self) -> None:
         self._blocked = False
+        if self._phase is _Phase.SERVING:
+            self._resume_reading()
         if self._unblocked is not None and not self._unblocked.done():
             self._unblocked.set_result(None)
         if self._phase is _Phase.SERVING and self._task is None:
@@ -231,9 +243,7 @@ class IcapProtocol(asyncio.Protocol):
         backlog = self._codec.backlog
         if self._now is None:
             self._now = begin(self._shared.generation, self._loop.time(), backlog)
-        if not self._reading and backlog <= BACKLOG_HIGH:
-            self._reading = True
-            self._transport.resume_reading()
+        self._resume_reading()
         return self._codec.receive(b"")
 
     def _on_event(self, event: Event) -> None:
