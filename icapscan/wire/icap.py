@@ -181,6 +181,7 @@ class IcapConnection:
             body = data[start:end]
         elif at != len(data):
             return None
+        self._blank = 0
         self._request = request
         self.request_state = _WHOLE_REQUEST
         heads = _cut_heads(data, stop + 4, sections.req_hdr, sections.res_hdr)
