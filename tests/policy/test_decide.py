@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
 import pytest
 
 from icapscan.findings import CLEAN, Finding, Level, Reason, Unscanned, Verdict, summarize
@@ -52,7 +53,7 @@ def test_s104_failures_are_errors_and_time_outs_are_told_apart() -> None:
 
 @pytest.mark.parametrize("reason", [reason for reason in Reason if reason not in OURS])
 def test_one_reason_allowed_allows_that_one_alone(reason: Reason) -> None:
-    one = PolicySettings(unscanned=UnscannedSettings(**{reason.value.replace("-", "_"): "allow"}))
+    one = PolicySettings(unscanned=msgspec.convert({reason.value: "allow"}, UnscannedSettings))
     for other in Reason:
         expected = Action.ALLOW if other is reason else Action.ERROR if other in OURS else Action.BLOCK
         assert decide(verdict(other), one).action is expected

@@ -20,13 +20,13 @@ from icapscan.servers.control import (
 )
 from icapscan.servers.settings import DEFAULT_SERVICES, Settings
 
-TO_WORKER = [
+TO_WORKER: list[ToWorker] = [
     Configure(3, Settings(services={**DEFAULT_SERVICES}), None, ("unix:/run/x",), "tag"),
     SetTag("tag"),
     Drain(),
     Reopen(),
 ]
-FROM_WORKER = [Ready(3, {"clamd": "It is down."}), Stats({"requests": [["a", "b", 1]]}, 1, 2, 3)]
+FROM_WORKER: list[FromWorker] = [Ready(3, {"clamd": "It is down."}), Stats({"requests": [["a", "b", 1]]}, 1, 2, 3)]
 
 
 def test_every_message_arrives_as_it_was_sent() -> None:

@@ -39,5 +39,5 @@ def test_tls_needs_files_that_can_be_read() -> None:
     broken = ServerSettings(
         tls_listen=("127.0.0.1:0",), tls_certificate="/nowhere/cert.pem", tls_key="/nowhere/key.pem"
     )
-    with pytest.raises(ConfigError, match="server.tls_certificate"):
+    with pytest.raises(ConfigError, match=r"server\.tls_certificate"):
         tls_context(broken)
