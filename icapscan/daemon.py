@@ -16,7 +16,8 @@ from icapscan.config import load
 from icapscan.errors import IcapscanError
 from icapscan.findings import Verdict
 from icapscan.policy.decide import Decision
-from icapscan.policy.page import BlockPage, facts_of
+from icapscan.policy.page import BlockPage, PageFacts, facts_of
+from icapscan.policy.page_texts import Kind
 from icapscan.servers.generation import Page, RenderPage
 from icapscan.servers.record import TransactionRecord
 from icapscan.servers.settings import PageSettings, Settings
@@ -102,6 +103,8 @@ def _log_to_stderr() -> None:
 def page_maker(settings: PageSettings) -> RenderPage:
     """Block pages as configured. Raises `ConfigError` for a template that does not work."""
     page = BlockPage(settings.template, settings.contact)
+    for language in (b"en", b"ja"):  # so that the first person who meets a page does not wait for jinja2
+        page.render(language, PageFacts(Kind.INFECTED, "-", "-", None, b"-"))
 
     def render(accept_language: bytes, decision: Decision, verdict: Verdict, url: bytes, reference: str) -> Page:
         rendered = page.render(accept_language, facts_of(decision, verdict, url, reference))

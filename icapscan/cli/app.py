@@ -83,6 +83,20 @@ def scan(
     return run(paths, load(config, sets or (), os.environ), form, as_json=json)
 
 
+@app.command()
+def icap(
+    url: Annotated[str, typer.Argument(metavar="URL", help="icap://host[:port]/service, or icaps://.")],
+    path: Annotated[str, typer.Argument(metavar="FILE|-", help="The body; - for standard input.")],
+    reqmod: Annotated[bool, typer.Option("--reqmod/--respmod", help="How it is sent.")] = False,
+    json: JsonOption = False,
+) -> int:
+    """Send a file to an ICAP server. Exit code: 0 clean, 1 infected or suspicious, 2 not (fully) scanned, 3 usage."""
+    from icapscan.cli.icap import run
+    from icapscan.clients.result import Mode
+
+    return run(url, path, Mode.REQMOD if reqmod else Mode.RESPMOD, as_json=json)
+
+
 @config_app.command()
 def check(config: ConfigOption = None, sets: SetOption = None) -> int:
     """Say whether the configuration can be used, rules included. Exit code: 0 it can, 3 it cannot."""

@@ -13,7 +13,7 @@ from icapscan.findings import Level, Verdict
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-_STYLES = {Level.CLEAN: "green", Level.UNSCANNED: "yellow", Level.SUSPICIOUS: "magenta", Level.INFECTED: "bold red"}
+STYLES = {Level.CLEAN: "green", Level.UNSCANNED: "yellow", Level.SUSPICIOUS: "magenta", Level.INFECTED: "bold red"}
 _ROWS_MAX = 200
 """Clean files in a table; of many files only those are shown that are not clean."""
 _BAR_FROM = 2
@@ -85,7 +85,7 @@ class Reporter:
         table.add_column("File", overflow="fold")
         table.add_column("Why", overflow="fold")
         for path, verdict, size in rows:
-            word = Text(verdict.level.word, style=_STYLES[verdict.level])
+            word = Text(verdict.level.word, style=STYLES[verdict.level])
             table.add_row(word, f"{size:,}", Text(printable(path)), Text(printable(why(verdict))))
         if rows:
             console.print(table)

@@ -85,6 +85,10 @@ class Fanout:
         known = (None if isinstance(text, BaseException) else text for text in texts)
         return dict(zip((engine.name for engine in self.engines), known, strict=True))
 
+    def advice(self) -> tuple[str, ...]:
+        """What an administrator should know of the engines' own settings: one sentence each."""
+        return tuple(line for engine in self.engines for line in getattr(engine, "advice", tuple)())
+
     async def close(self) -> None:
         """Close every engine, also when one of them fails at it."""
         await asyncio.gather(*(engine.close() for engine in self.engines), return_exceptions=True)

@@ -264,6 +264,9 @@ class Supervisor:
             not_ready,
         )
 
+        for line in self._state.engines.advice():
+            _log.warning("%s", line)
+
     async def _stop(self, tasks: list[asyncio.Task[None]]) -> None:
         self._stopping.set()
         for one in (*self._plain, *self._tls):
