@@ -441,6 +441,8 @@ class IcapConnection:
             or head.trailer
         ):
             raise LocalProtocolError("The Encapsulated list is not that of the parts of this answer.")
+        if end is not PLAIN_END and (end.ieof or (end.use_original_body is not None and head.status != 206)):
+            raise LocalProtocolError("This end is not one of an answer with this status.")
         if self.response_state is not _IDLE or self.request_state is _IDLE:
             raise LocalProtocolError("There is nothing to answer now.")
         if self.request_state is not _DONE:
