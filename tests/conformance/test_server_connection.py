@@ -368,6 +368,27 @@ def test_d97_a_client_that_does_not_read_is_cut_off_with_bounded_buffers() -> No
         assert len(live.records) < 200_000
 
 
+def test_d97_one_request_at_a_time_from_a_client_that_does_not_read() -> None:
+    """Each request comes alone, so that nothing is read ahead; the answers must not pile up either."""
+    request = respmod(chunked(bytes(30_000)), b"")
+    with Live() as live, live.connect() as peer:
+
+        def served() -> int:
+            return len(live.records)
+
+        for number in range(3000):
+            peer.send(request)
+            until = time.monotonic() + 1.0
+            while live.call(served) <= number and time.monotonic() < until:
+                pass
+            if live.call(served) <= number:
+                break
+        assert number < 1500  # 45 MB; the socket buffers alone take a few
+        while peer.answer().body == bytes(30_000) and live.call(served) <= number:
+            pass  # reading again sets it going again
+        assert live.call(served) > number
+
+
 def test_d98_a_client_that_does_not_read_a_large_copy() -> None:
     with Live(server=with_server(write_timeout=0.3)) as live, live.bystander(), live.connect() as peer:
         peer.send(respmod(chunked(bytes(30_000_000), 60_000), b""))

@@ -19,6 +19,7 @@ from icapscan.wire.icap_events import (
     RequestHead,
     ResponseHead,
     Trailer,
+    Whole,
 )
 from icapscan.wire.icap_states import Role, State
 from icapscan.wire.limits import DEFAULT, WireLimits
@@ -163,6 +164,8 @@ def describe(event: Event) -> str:
             return "continue" if event.expected else "continue unexpected"
         case PeerClosed():
             return "closed"
+        case Whole():
+            return "; ".join(described(event.expand()))
         case Failure():
             return f"failure {event.error.status}"
 

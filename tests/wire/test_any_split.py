@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from icapscan.wire.encapsulated import BodyKind, Encapsulated
 from icapscan.wire.fields import Fields
 from icapscan.wire.icap_events import BodyEnd, Event, Failure, HttpHeads, PreviewEnd, RequestHead
-from icapscan.wire.limits import WireLimits
+from icapscan.wire.limits import DEFAULT, WireLimits
 from tests.wire.samples import (
     GET,
     IEOF,
@@ -158,7 +158,7 @@ def check_server(data: bytes, cut: list[bytes], *, limits: WireLimits, tolerant:
 @pytest.mark.parametrize("tolerant", [False, True], ids=["strict", "tolerant"])
 def test_d112_any_split_of_a_request(name: str, tolerant: bool) -> None:
     data = (REQUESTS | HOSTILE)[name]
-    for limits in (WireLimits(), SMALL):
+    for limits in (DEFAULT, SMALL):
         for cut in splits(data):
             check_server(data, cut, limits=limits, tolerant=tolerant, final=False)
 
@@ -166,7 +166,7 @@ def test_d112_any_split_of_a_request(name: str, tolerant: bool) -> None:
 def test_d113_any_split_of_several_requests() -> None:
     data = b"".join(REQUESTS.values())
     for cut in splits(data):
-        check_server(data, cut, limits=WireLimits(), tolerant=False, final=False)
+        check_server(data, cut, limits=DEFAULT, tolerant=False, final=False)
 
 
 @pytest.mark.parametrize("name", ANSWERS)
@@ -215,7 +215,7 @@ def test_d112_d113_any_split_of_mutated_requests(
     final: bool,
 ) -> None:
     data = mutate(data, mutations)
-    limits = SMALL if small else WireLimits()
+    limits = SMALL if small else DEFAULT
     check_server(data, pieces(data, cuts), limits=limits, tolerant=tolerant, final=final)
     check_server(data, [data[at : at + 1] for at in range(len(data))], limits=limits, tolerant=tolerant, final=final)
 

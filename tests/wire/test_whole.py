@@ -1,4 +1,4 @@
-"""The short way for small messages says the same as the long one, which is its oracle."""
+"""The short way for small requests and answers gives what the long way gives, which is its oracle."""
 
 from __future__ import annotations
 
@@ -7,149 +7,176 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icapscan.errors import LocalProtocolError
-from icapscan.wire.encapsulated import BodyKind, Encapsulated
+from icapscan.wire.encapsulated import NO_BODY, BodyKind, Encapsulated
 from icapscan.wire.fields import Fields
-from icapscan.wire.icap import IcapConnection
 from icapscan.wire.icap_events import BodyChunk, BodyEnd, Event, HttpHeads, ResponseHead
-from icapscan.wire.icap_states import Role, State
+from icapscan.wire.icap_states import State
+from icapscan.wire.limits import DEFAULT, WireLimits
+from tests.fuzz.fuzz_icap import corpus
+from tests.wire.samples import GET, IEOF, LAST, OK, chunk, chunked, options, raw, reqmod, respmod
+from tests.wire.sessions import NO_CONTENT, client, described, joined, server
+from tests.wire.test_any_split import HOSTILE, MUTATIONS, REQUESTS, SMALL, mutate
 
-REQ = b"GET http://example.org/ HTTP/1.1\r\nHost: example.org\r\n\r\n"
-RES = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n"
+USUAL = {
+    "options": options(),
+    "one chunk": respmod(),
+    "no heads": raw(b"res-body=0", chunked(b"x")),
+    "reqmod": reqmod(chunked(b"x" * 30_000)),
+    "ieof": respmod(chunk(b"hello") + IEOF, b"Preview: 5\r\n"),
+    "null-body": respmod(None),
+    "null-body with a preview": respmod(None, b"Preview: 0\r\n"),
+}
 
 
-def request(body: bytes | None, *, preview: int | None = None, size_line: bytes = b"", tail: bytes = b"") -> bytes:
-    """A RESPMOD request with one chunk, or with null-body."""
-    kind = BodyKind.NULL if body is None else BodyKind.RESPONSE
-    sections = Encapsulated(len(REQ), len(RES), kind)
-    announced = b"" if preview is None else b"Preview: %d\r\n" % preview
-    head = b"RESPMOD icap://h/avscan ICAP/1.0\r\n%sEncapsulated: %s\r\n\r\n" % (announced, sections.encode())
-    if body is None:
-        return head + REQ + RES
-    last = b"0\r\n\r\n" if preview is None else b"0; ieof\r\n\r\n"
-    return head + REQ + RES + (size_line or b"%x\r\n" % len(body)) + body + b"\r\n" + (tail or last)
-
-
-def both(data: bytes) -> tuple[list[Event] | None, list[Event]]:
-    """What the short way says (expanded), and what the long one says."""
-    short, long = IcapConnection(Role.SERVER), IcapConnection(Role.SERVER)
+def check(data: bytes, limits: WireLimits = DEFAULT, *, tolerant: bool = False) -> bool:
+    """Compare both ways for ``data``; whether the short one was taken."""
+    short, long = server(limits, tolerant=tolerant), server(limits, tolerant=tolerant)
     whole = short.receive_whole(data)
-    events = long.receive(data)
     if whole is None:
-        assert short.request_state is State.IDLE
-        assert short.backlog == 0
-        assert repr(short.receive(data)) == repr(events)
-        return None, events
-    assert short.request_state is long.request_state is State.DONE
+        assert short.request_state is State.IDLE and short.backlog == 0
+        assert described(short.receive(data)) == described(long.receive(data))
+        return False
+    assert joined(whole.expand()) == joined(long.receive(data))
+    assert (short.request_state, short.response_state) == (long.request_state, long.response_state)
     assert short.backlog == long.backlog == 0
-    return list(whole.expand()), events
+    for codec in (short, long):
+        codec.send(NO_CONTENT, HttpHeads())
+        codec.next_transaction()
+    following = options() + b"\r\n" * 9 + options()
+    assert described(short.receive(following)) == described(long.receive(following))
+    return True
+
+
+@pytest.mark.parametrize("name", USUAL)
+def test_usual_requests_go_the_short_way(name: str) -> None:
+    assert check(USUAL[name])
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        request(b"hello"),
-        request(b"x" * 70_000),
-        request(b"hello", preview=1024),
-        request(b"hello", size_line=b"00005\r\n"),
-        request(b"0\r\n\r\n", preview=5),
-        request(None),
-        request(None, preview=0),
-        b"OPTIONS icap://h/avscan ICAP/1.0\r\nHost: h\r\n\r\n",
-    ],
-)
-def test_usual_requests_take_the_short_way(data: bytes) -> None:
-    short, long = both(data)
-    assert short == long
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
+        respmod(chunked(b"ab", 1)),
+        respmod(LAST),
+        respmod(chunked(b"hello"), b"Preview: 5\r\n"),
+        respmod(chunk(b"hello") + IEOF, b"Preview: 4\r\n"),
+        respmod(chunk(b"hello") + IEOF, b""),
+        respmod(b"5;x\r\nhello\r\n" + LAST),
+        respmod(b"5 \r\nhello\r\n" + LAST),
+        respmod(b"5\r\nhello\r\n0\r\nX: y\r\n\r\n"),
+        respmod(b"5\r\nhello\r\n0\r\n"),
+        respmod(b"-5\r\nhello\r\n" + LAST),
+        respmod(b"6\r\nhello\r\n" + LAST),
+        respmod(b"4\r\nhello\r\n" + LAST),
+        respmod() + b"\r\n",
+        respmod() + options(),
+        respmod(None) + LAST,
+        respmod()[:-1],
+        b"\r\n" + respmod(),
+        respmod(b"a\r\n5\r\nhello\r\n" + LAST + LAST),
+        raw(b"opt-body=0", chunked(b"x"), b"OPTIONS")[:-5],
+        raw(b"res-hdr=0, res-body=100", OK),
         b"",
-        b"\r\n" + request(b"hello"),
-        request(b"hello") + b"O",
-        request(b"hello")[:-1],
-        request(b"hello", preview=4),
-        request(b"hello", preview=1024, tail=b"0\r\n\r\n"),
-        request(b"hello", tail=b"0; ieof\r\n\r\n"),
-        request(b"hello", tail=b"0\r\nX: y\r\n\r\n"),
-        request(b"hello", size_line=b"5;a=b\r\n"),
-        request(b"hello", size_line=b"4\r\n"),
-        request(b"hello", size_line=b"6\r\n"),
-        request(b"hello", size_line=b"-5\r\n"),
-        request(b"hello", size_line=b"0x5\r\n"),
-        request(b"hello", size_line=b" 5\r\n"),
-        request(b""),
-        request(b"hello").replace(b"RESPMOD", b"FOO"),
-        request(b"hello").replace(b"ICAP/1.0", b"ICAP/1.1"),
-        request(b"hello").replace(b"Encapsulated:", b"Encapsulated :"),
-        request(b"hello").replace(b"\r\n", b"\n"),
+        b"\r\n\r\n",
     ],
 )
-def test_everything_else_is_left_to_the_long_way(data: bytes) -> None:
-    assert both(data)[0] is None
+def test_anything_else_goes_the_long_way(data: bytes) -> None:
+    assert not check(data)
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.data())
-def test_whatever_is_changed_in_a_request_both_ways_agree(data: st.DataObject) -> None:
-    original = request(b"hello 5\r\n0\r\n\r\n", preview=data.draw(st.sampled_from([None, 0, 5, 1024])))
-    at = data.draw(st.integers(0, len(original)))
-    cut = data.draw(st.integers(0, 4))
-    put = data.draw(st.binary(max_size=4) | st.sampled_from([b"\r\n", b"0", b"; ieof", b"\n", b"a"]))
-    short, long = both(original[:at] + put + original[at + cut :])
-    assert short is None or short == long
+@pytest.mark.parametrize("data", [*REQUESTS.values(), *HOSTILE.values()])
+def test_d112_both_ways_agree_on_requests_good_and_hostile(data: bytes) -> None:
+    for limits in (DEFAULT, SMALL):
+        for tolerant in (False, True):
+            check(data, limits, tolerant=tolerant)
 
 
-def answering(state: State = State.DONE) -> IcapConnection:
-    codec = IcapConnection(Role.SERVER)
-    codec.receive(request(b"hello") if state is State.DONE else request(b"hello")[:-9])
-    assert codec.request_state is state
-    return codec
+@settings(max_examples=500)
+@given(st.sampled_from([*USUAL.values(), *corpus()]), MUTATIONS, st.booleans(), st.booleans())
+def test_d112_both_ways_agree_on_mutated_requests(
+    data: bytes, mutations: list[tuple[int, int, bytes]], small: bool, tolerant: bool
+) -> None:
+    check(mutate(data, mutations), SMALL if small else DEFAULT, tolerant=tolerant)
 
 
-def response(heads: HttpHeads, body: bytes | None, status: int = 200) -> ResponseHead:
-    if heads == HttpHeads():
-        sections = Encapsulated(None, None, BodyKind.NULL)
-    else:
-        kind = BodyKind.NULL if body is None else BodyKind.RESPONSE
-        sections = Encapsulated(None, len(heads.res_hdr or b""), kind)
-    return ResponseHead(status, b"OK", Fields(b"Encapsulated: %s\r\n" % sections.encode()), sections)
+def test_s8_the_short_way_is_closed_while_something_else_is_going_on() -> None:
+    codec = server()
+    codec.receive(b"OPT")
+    assert codec.receive_whole(options()) is None
+    codec = server()
+    assert codec.receive_whole(options()) is not None
+    assert codec.receive_whole(options()) is None  # not answered yet
+    codec = server()
+    codec.receive(b"\x00")
+    assert codec.receive_whole(options()) is None
+    assert client().receive_whole(options()) is None
 
 
-@pytest.mark.parametrize("body", [None, b"", b"x", b"y" * 300_000])
-@pytest.mark.parametrize("trailers", [b"", b"X-T: 1\r\n"])
-def test_a_whole_answer_is_the_bytes_of_its_parts(body: bytes | None, trailers: bytes) -> None:
-    heads = HttpHeads(None, RES)
-    head = response(heads, body)
-    end = BodyEnd(trailers=trailers)
-    parts: list[Event] = [head, heads]
-    if body is not None:
-        parts += [BodyChunk(body), end]
-    one, many = answering(), answering()
-    assert b"".join(one.send_whole(head, heads, body, end)) == b"".join(many.send(*parts))
-    assert (one.request_state, one.response_state) == (many.request_state, many.response_state)
-    one.next_transaction()
-
-
-def test_an_early_whole_answer_does_not_end_the_request() -> None:
-    codec = answering(State.BODY)
-    codec.send_whole(response(HttpHeads(), None, 404), HttpHeads(), None, BodyEnd())
-    assert codec.request_state is State.BODY
-    with pytest.raises(LocalProtocolError):
+def test_s10_empty_lines_are_counted_anew_behind_a_whole_request() -> None:
+    codec = server()
+    for _ in range(3):
+        assert codec.receive(b"\r\n" * 5) == []
+        assert codec.receive_whole(options()) is not None
+        codec.send(NO_CONTENT, HttpHeads())
         codec.next_transaction()
 
 
-def test_a_whole_answer_that_contradicts_itself_is_refused() -> None:
-    heads = HttpHeads(None, RES)
-    for head, said, body in (
-        (response(heads, b"x"), HttpHeads(None, RES + b"x"), b"x"),
-        (response(heads, None), heads, b"x"),
-        (response(heads, b"x"), heads, None),
+def answer(req_hdr: bytes | None, res_hdr: bytes | None, body: bytes | None, status: int = 200) -> ResponseHead:
+    """An answer head for these parts."""
+    kind = BodyKind.NULL if body is None else BodyKind.RESPONSE
+    lengths = [None if head is None else len(head) for head in (req_hdr, res_hdr)]
+    sections = Encapsulated(lengths[0], lengths[1], kind)
+    return ResponseHead(status, b"OK", Fields(b"Encapsulated: %s\r\n" % sections.encode()), sections)
+
+
+@pytest.mark.parametrize("end", [BodyEnd(), BodyEnd(trailers=b"X: y\r\n")])
+@pytest.mark.parametrize("body", [None, b"", b"hello", memoryview(b"hello"), b"x" * 70_000])
+@pytest.mark.parametrize(("req_hdr", "res_hdr"), [(None, OK), (GET, None), (GET, OK), (None, None)])
+def test_a_whole_answer_is_the_bytes_of_its_parts(
+    req_hdr: bytes | None, res_hdr: bytes | None, body: bytes | None, end: BodyEnd
+) -> None:
+    short, long = server(), server()
+    for codec in (short, long):
+        codec.receive(respmod())
+    head, heads = answer(req_hdr, res_hdr, body), HttpHeads(req_hdr, res_hdr)
+    parts: list[Event] = [head, heads]
+    if body is not None:
+        parts += [BodyChunk(body), end]
+    assert b"".join(short.send_whole(head, heads, body, end)) == b"".join(long.send(*parts))
+    assert (short.request_state, short.response_state) == (long.request_state, long.response_state)
+    short.next_transaction()
+
+
+def test_s89_a_whole_answer_must_fit_its_list() -> None:
+    codec = server()
+    codec.receive(respmod())
+    good = answer(None, OK, b"x")
+    for head, heads, body in (
+        (good, HttpHeads(None, OK + b"x"), b"x"),
+        (good, HttpHeads(OK, None), b"x"),
+        (good, HttpHeads(None, OK), None),
+        (answer(None, OK, None), HttpHeads(None, OK), b"x"),
     ):
         with pytest.raises(LocalProtocolError):
-            answering().send_whole(head, said, body, BodyEnd())
+            codec.send_whole(head, heads, body, BodyEnd())
+    codec.send_whole(good, HttpHeads(None, OK), b"x", BodyEnd())
+
+
+def test_a_whole_answer_is_illegal_where_its_parts_are() -> None:
+    nothing = ResponseHead(204, b"x", Fields(), NO_BODY)
     with pytest.raises(LocalProtocolError):
-        IcapConnection(Role.SERVER).send_whole(response(heads, b"x"), heads, b"x", BodyEnd())
+        server().send_whole(nothing, HttpHeads(), None, BodyEnd())
+    codec = server()
+    codec.receive(options())
+    codec.send_whole(nothing, HttpHeads(), None, BodyEnd())
     with pytest.raises(LocalProtocolError):
-        IcapConnection(Role.CLIENT).send_whole(response(heads, b"x"), heads, b"x", BodyEnd())
+        codec.send_whole(nothing, HttpHeads(), None, BodyEnd())
+    with pytest.raises(LocalProtocolError):
+        client().send_whole(nothing, HttpHeads(), None, BodyEnd())
+
+
+def test_a_whole_answer_never_ends_with_what_a_server_does_not_send() -> None:
+    for end in (BodyEnd(ieof=True), BodyEnd(use_original_body=5)):
+        codec = server()
+        codec.receive(respmod())
+        with pytest.raises(LocalProtocolError):
+            codec.send_whole(answer(None, OK, b"x"), HttpHeads(None, OK), b"x", end)
