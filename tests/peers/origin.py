@@ -45,6 +45,7 @@ def digest(size: int, seed: str) -> str:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
         target = urlsplit(self.path)

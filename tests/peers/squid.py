@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -90,12 +91,19 @@ class Squid(Process):
         return trouble + [line for line in self.icap_log() if not ICAP_GOOD.match(line)]
 
 
-def icap_lines(icap_port: int) -> str:
-    """The lines of the documented example between ``# icapscan:`` and ``# end``, on another port."""
-    found = re.search(r"^# icapscan:\n(.*)^# end$", EXAMPLE.read_text(), re.MULTILINE | re.DOTALL)
+def example_lines(mark: str, icap_port: int) -> str:
+    """The lines of the documented example between ``# MARK:`` and ``# end``, on another ICAP port."""
+    found = re.search(rf"^# {mark}:\n(.*?)^# end$", EXAMPLE.read_text(), re.MULTILINE | re.DOTALL)
     if found is None:
         raise AssertionError(f"{EXAMPLE} lost its marks")
     return found[1].replace("127.0.0.1:1344", f"127.0.0.1:{icap_port}")
+
+
+def squid_version() -> str:
+    """The version of the installed Squid, e.g. ``5.7``."""
+    said = subprocess.run([require("squid", "squid-openssl"), "-v"], capture_output=True, text=True, check=False)
+    found = re.search(r"Version (\S+)", said.stdout)
+    return found[1] if found else "unknown"
 
 
 def run_squid(folder: Path, icap_port: int, *, service: str = "avscan", more: str = "") -> Squid:
@@ -106,7 +114,9 @@ def run_squid(folder: Path, icap_port: int, *, service: str = "avscan", more: st
     if os.geteuid() == 0:
         home = Path(tempfile.mkdtemp(prefix="icapscan-squid-"))
         shutil.chown(home, user, user)
-    lines = icap_lines(icap_port).replace("/avscan", f"/{service}")
+    lines = example_lines("icapscan", icap_port).replace("/avscan", f"/{service}")
+    if squid_version() == "5.7":
+        lines += example_lines("debian12", icap_port)
     (home / "squid.conf").write_text(PRIVATE.format(port=port, folder=home, user=user) + lines + more)
     squid = Squid(home, folder, port, program)
     try:
