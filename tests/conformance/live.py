@@ -78,7 +78,7 @@ class Live:
         self.loop = uvloop.new_event_loop()
         self.shared = Shared(self.generation(istag), self.records.append, limit, self._mistake)
         self._acceptor = Acceptor(
-            self.loop, self._listening, lambda: IcapProtocol(self.shared, self.loop), tls, PATIENCE
+            self.loop, self._listening, lambda: IcapProtocol(self.shared, self.loop), tls, server.head_timeout
         )
         self._thread = threading.Thread(target=self._run, name="icap-server", daemon=True)
 
