@@ -37,7 +37,7 @@ class Exchange(Protocol):
         """The request is complete. ``within_preview``: a preview was announced, and no more than that was needed."""
         ...
 
-    def whole(self, body: bytes, within_preview: bool) -> Outcome:
+    def whole(self, body: bytes | None, within_preview: bool) -> Outcome:
         """The same as `body` and `end` for a request that came in one piece."""
         ...
 
@@ -71,8 +71,8 @@ class FixedExchange:
     def end(self, trailers: bytes, within_preview: bool) -> Outcome:
         return self._reply
 
-    def whole(self, body: bytes, within_preview: bool) -> Outcome:
-        return self.body(body) or self._reply
+    def whole(self, body: bytes | None, within_preview: bool) -> Outcome:
+        return (self.body(body) if body is not None else None) or self._reply
 
     def close(self) -> None:
         return None
@@ -125,8 +125,8 @@ class EchoExchange(CopyingExchange):
         empty = b"" if head is not None and head.encapsulated.has_body else None
         return self.copy(self._store or empty, trailers)
 
-    def whole(self, body: bytes, within_preview: bool) -> Outcome:
-        self._now.size = len(body)
+    def whole(self, body: bytes | None, within_preview: bool) -> Outcome:
+        self._now.size = len(body) if body is not None else 0
         return self.copy(body, b"")
 
     def close(self) -> None:
@@ -186,8 +186,8 @@ class ScanExchange(CopyingExchange):
             return self._reply_to(CLEAN, trailers)
         return self._finish(self._scan, trailers)
 
-    def whole(self, body: bytes, within_preview: bool) -> Outcome:
-        return self.body(body) or self.end(b"", within_preview)
+    def whole(self, body: bytes | None, within_preview: bool) -> Outcome:
+        return (self.body(body) if body is not None else None) or self.end(b"", within_preview)
 
     async def _finish(self, scan: Scan, trailers: bytes) -> Reply:
         started = time.perf_counter()

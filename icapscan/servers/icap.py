@@ -10,7 +10,7 @@ import asyncio
 import enum
 import socket
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import cast
 
 from icapscan.servers import replies
@@ -19,10 +19,8 @@ from icapscan.servers.generation import Generation
 from icapscan.servers.patience import Overdue, deadline
 from icapscan.servers.record import Observer
 from icapscan.servers.replies import Reply
-from icapscan.servers.stationery import sections_of
-from icapscan.servers.transaction import Transaction, begin
+from icapscan.servers.transaction import Transaction
 from icapscan.store import PartStore
-from icapscan.wire.encapsulated import NO_BODY
 from icapscan.wire.icap import PLAIN_END, Bytes, IcapConnection
 from icapscan.wire.icap_events import (
     BodyChunk,
@@ -79,6 +77,10 @@ class _Phase(enum.Enum):
     CLOSED = "closed"
 
 
+_SERVING, _LINGERING, _CLOSED = _Phase
+_DONE, _WAITING = State.DONE, State.WAITING
+
+
 class IcapProtocol(asyncio.Protocol):
     """One client connection, from accept to the last FIN."""
 
@@ -90,7 +92,7 @@ class IcapProtocol(asyncio.Protocol):
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._socket: socket.socket | None = None
         self._client = ""
-        self._phase = _Phase.SERVING
+        self._phase = _SERVING
         self._requests = 0
         self._now: Transaction | None = None
         self._exchange: Exchange | None = None
@@ -101,12 +103,13 @@ class IcapProtocol(asyncio.Protocol):
         self._last_byte = loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._linger_left = settings.linger_bytes
+        self._last = False
+        """The answer in progress is the last one on this connection."""
         self._peer_done = False
         self._reading = True
         self._blocked = False
         self._blocked_since = 0.0
         self._unblocked: asyncio.Future[None] | None = None
-        self._forgave = False
 
     # What asyncio calls
 
@@ -128,20 +131,21 @@ class IcapProtocol(asyncio.Protocol):
         self._watch()
 
     def data_received(self, data: bytes) -> None:
-        if self._phase is not _Phase.SERVING:
+        if self._phase is not _SERVING:
             self._linger_left -= len(data)
             if self._linger_left < 0:
                 self._transport.abort()
             return
         self._last_byte = self._loop.time()
-        if self._now is None:
-            self._now = begin(self._shared.generation, self._last_byte, len(data))
+        now = self._now
+        if now is None:
+            now = self._now = Transaction(self._shared.generation, self._last_byte, len(data))
             whole = self._codec.receive_whole(data)
             if whole is not None:
-                self._serve_whole(whole)
+                self._serve_whole(whole, now)
                 return
         else:
-            self._now.bytes_in += len(data)
+            now.bytes_in += len(data)
         self._pump(self._codec.receive(data))
         if self._now is not None and self._task is None and len(data) < SMALL_SEGMENT:
             self._acknowledge()
@@ -149,7 +153,7 @@ class IcapProtocol(asyncio.Protocol):
             self._pause_reading()
 
     def _pause_reading(self) -> None:
-        if self._reading and self._phase is _Phase.SERVING:
+        if self._reading and self._phase is _SERVING:
             self._reading = False
             self._transport.pause_reading()
 
@@ -164,20 +168,20 @@ class IcapProtocol(asyncio.Protocol):
         More of the request is to come, and a client with Nagle's algorithm on (c-icap-client, many in Java and PHP)
         holds it back until then: 40 ms for each request otherwise.
         """
-        if self._phase is _Phase.SERVING and self._socket is not None:
+        if self._phase is _SERVING and self._socket is not None:
             try:
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
             except OSError:  # the connection just broke, which `connection_lost` will tell
                 self._socket = None
 
     def eof_received(self) -> bool:
-        if self._phase is not _Phase.SERVING:
+        if self._phase is not _SERVING:
             return False
         self._pump(self._codec.receive_eof())
-        return self._phase is _Phase.SERVING
+        return self._phase is _SERVING
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._phase = _Phase.CLOSED
+        self._phase = _CLOSED
         self._shared.connections.discard(self)
         self._shared.surplus.discard(self)
         if self._timer is not None:
@@ -197,16 +201,16 @@ class IcapProtocol(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._blocked = False
-        if self._phase is _Phase.SERVING:
+        if self._phase is _SERVING:
             self._resume_reading()
         if self._unblocked is not None and not self._unblocked.done():
             self._unblocked.set_result(None)
-        if self._phase is _Phase.SERVING and self._task is None:
+        if self._phase is _SERVING and self._task is None:
             self._pump([])
 
     def drain(self) -> None:
         """The worker stops: close now if nothing is in progress, else after the answer."""
-        if self._phase is _Phase.SERVING and self._now is None:
+        if self._phase is _SERVING and self._now is None:
             self._close_now()
 
     # Events
@@ -216,19 +220,19 @@ class IcapProtocol(asyncio.Protocol):
         try:
             while True:
                 for event in events:
-                    if self._phase is not _Phase.SERVING:
+                    if self._phase is not _SERVING:
                         return
                     self._on_event(event)
                 if not self._may_resume or self._task is not None or self._blocked:
                     break
                 self._may_resume = False
-                if self._phase is not _Phase.SERVING or not self._codec.backlog:
+                if self._phase is not _SERVING or not self._codec.backlog:
                     break
                 events = self._resume()
         except Exception as error:
             self._mistake(error)
         now = self._now
-        if now is not None and now.head is None and not self._codec.backlog and self._phase is _Phase.SERVING:
+        if now is not None and now.head is None and not self._codec.backlog and self._phase is _SERVING:
             now.generation.leave()  # only empty lines came: the connection is as idle as before
             self._now = None
         self._watch()
@@ -242,7 +246,7 @@ class IcapProtocol(asyncio.Protocol):
         """Read on in what the codec kept."""
         backlog = self._codec.backlog
         if self._now is None:
-            self._now = begin(self._shared.generation, self._loop.time(), backlog)
+            self._now = Transaction(self._shared.generation, self._loop.time(), backlog)
         self._resume_reading()
         return self._codec.receive(b"")
 
@@ -269,40 +273,45 @@ class IcapProtocol(asyncio.Protocol):
             error = cast(Failure, event).error
             self._answer_error(replies.error(error.status, str(error)))
         elif kind is PeerClosed:
-            self._peer_done = True
+            self._peer_done = self._last = True
             if self._now is None:
                 self._close_now()
 
-    def _serve_whole(self, whole: Whole) -> None:
-        """The same as the events of its parts, on the shortest way."""
+    def _serve_whole(self, whole: Whole, now: Transaction) -> None:
+        """The same as the events of its parts, on the shortest way for what is usual."""
+        head = whole.head
+        generation = now.generation
+        route = generation.routes.get(head.path)
         try:
-            self._take_whole(whole)
+            if route is None or head.method not in route.methods or not generation.scanner.purse.is_open():
+                for event in whole.expand():
+                    if self._phase is _SERVING:
+                        self._on_event(event)
+            else:
+                now.head, now.heads, now.route = head, whole.heads, route
+                self._count_request()
+                exchange = self._exchange = open_exchange(now)
+                now.received = now.began
+                outcome = exchange.whole(whole.body, head.preview is not None)
+                if type(outcome) is Reply:
+                    self._reply(outcome)
+                else:
+                    self._conclude(outcome)
         except Exception as error:
             self._mistake(error)
-        if self._task is None:
+        if self._timer is None or self._blocked:
             self._watch()
 
-    def _take_whole(self, whole: Whole) -> None:
-        self._begin(whole.head)
-        if self._phase is _Phase.SERVING:
-            now = self._now
-            assert now is not None
-            now.heads = whole.heads
-            exchange = self._exchange
-            if exchange is None:
-                exchange = self._exchange = open_exchange(now)
-            now.received = time.perf_counter()
-            within_preview = whole.head.preview is not None
-            if whole.body is None:
-                self._conclude(exchange.end(b"", within_preview))
-            else:
-                self._conclude(exchange.whole(whole.body, within_preview))
+    def _count_request(self) -> None:
+        self._requests += 1
+        if self._requests == self._settings.max_requests:
+            self._last = True
 
     def _begin(self, head: RequestHead) -> None:
         now = self._now
         assert now is not None
         now.head = head
-        self._requests += 1
+        self._count_request()
         generation = now.generation
         route = now.route = generation.routes.get(head.path)
         if route is None:
@@ -317,7 +326,7 @@ class IcapProtocol(asyncio.Protocol):
 
     def _refuse(self, head: RequestHead, status: int, sentence: str) -> None:
         """At once where a body would follow, else when the heads are read, and the connection is kept (S105)."""
-        if head.encapsulated.has_body and self._codec.request_state is not State.DONE:
+        if head.encapsulated.has_body and self._codec.request_state is not _DONE:
             self._answer_error(replies.error(status, sentence))
         else:
             self._exchange = FixedExchange(replies.error(status, sentence, close=False))
@@ -360,7 +369,7 @@ class IcapProtocol(asyncio.Protocol):
             self._shared.on_error(f"A scan for {self._client} failed.", error)
             reply = replies.error(500, "An internal error happened.")
         self._task = None
-        if self._phase is not _Phase.SERVING:
+        if self._phase is not _SERVING:
             return
         try:
             self._reply(reply)
@@ -376,16 +385,17 @@ class IcapProtocol(asyncio.Protocol):
         now = self._now
         assert now is not None
         codec = self._codec
-        close = self._will_close(reply, now)
+        state = codec.request_state
+        close = reply.close or self._last or self._shared.draining or (state is not _DONE and state is not _WAITING)
+        if now.head is not None and now.head.close:
+            close = True
         body = reply.body
-        stationery = now.stationery
         if reply.label == "options":
             assert now.route is not None
             most = now.generation.settings.server.max_connections
-            opening = stationery.options(now.route.name, now.route.settings, most, close=close)
+            opening = now.stationery.options(now.route.name, now.route.settings, most, close=close)
         else:
-            sections = sections_of(reply.heads, body is not None)
-            opening = stationery.head(reply.status, reply.fields, sections, close=close)
+            opening = now.stationery.head(reply.status, reply.fields, reply.heads, body is not None, close)
         if isinstance(body, PartStore):
             whole = body.contents()
             if whole is None:
@@ -396,18 +406,6 @@ class IcapProtocol(asyncio.Protocol):
         end = BodyEnd(trailers=reply.trailers) if reply.trailers else PLAIN_END
         self._write(codec.send_whole(opening, reply.heads, body, end))
         self._end_answer(reply, close)
-
-    def _will_close(self, reply: Reply, now: Transaction) -> bool:
-        most = self._settings.max_requests
-        return (
-            reply.close
-            or self._peer_done
-            or self._shared.draining
-            or (now.head is not None and now.head.close)
-            or self._codec.request_state not in (State.DONE, State.WAITING)
-            or self._forgave
-            or (most > 0 and self._requests >= most)
-        )
 
     async def _copy(self, body: PartStore, reply: Reply, close: bool) -> None:
         """The virgin body, piece by piece, at the pace of the reader."""
@@ -430,7 +428,7 @@ class IcapProtocol(asyncio.Protocol):
 
     def _answer_error(self, reply: Reply) -> None:
         """Say what is wrong and close. Where an answer has already begun, only closing is left."""
-        if self._phase is not _Phase.SERVING:
+        if self._phase is not _SERVING:
             return
         if self._task is not None:
             self._task.cancel()
@@ -442,43 +440,41 @@ class IcapProtocol(asyncio.Protocol):
             self._close_now(abort=True)
             return
         stationery = (self._now or self._shared.generation).stationery
-        opening = stationery.head(reply.status, reply.fields, NO_BODY, close=True)
+        opening = stationery.head(reply.status, reply.fields, reply.heads, False, True)
         self._write(codec.send_whole(opening, reply.heads, None, PLAIN_END))
         self._end_answer(reply, True)
 
     def _end_answer(self, reply: Reply, close: bool) -> None:
-        whole = self._codec.request_state is State.DONE
+        codec = self._codec
+        whole = codec.request_state is _DONE
         self._end_transaction(reply, reply.detail)
         if close:
             short = whole or self in self._shared.surplus
             self._close_softly(SOFT_CLOSE_SECONDS if short else self._settings.linger_timeout)
         else:
-            self._codec.next_transaction()
+            codec.next_transaction()
             self._may_resume = True
 
     def _end_transaction(self, reply: Reply | None, detail: str) -> None:
         now = self._now
         if now is None:  # a connection that was refused before its first byte
-            now = begin(self._shared.generation, self._last_byte, 0)
+            now = Transaction(self._shared.generation, self._last_byte, 0)
         self._now = None
-        exchange, self._exchange = self._exchange, None
+        exchange = self._exchange
         if exchange is not None:
+            self._exchange = None
             exchange.close()
         now.conclude(reply, detail, self._client, self._codec.backlog)
         now.generation.leave()
         self._shared.observer(now)
 
-    def _write(self, pieces: Sequence[Bytes]) -> None:
+    def _write(self, pieces: list[Bytes]) -> None:
         """In one write (PROTOCOL S18)."""
-        if len(pieces) == 1:
-            size = len(pieces[0])
-            self._transport.write(pieces[0])
+        size = sum(map(len, pieces))
+        if size > WRITE_JOINED:
+            self._transport.writelines(pieces)
         else:
-            size = sum(map(len, pieces))
-            if size > WRITE_JOINED:
-                self._transport.writelines(pieces)
-            else:
-                self._transport.write(b"".join(pieces))
+            self._transport.write(b"".join(pieces))
         if self._now is not None:
             self._now.bytes_out += size
 
@@ -486,7 +482,7 @@ class IcapProtocol(asyncio.Protocol):
 
     def _close_softly(self, seconds: float) -> None:
         """Send the FIN, then read and drop what is still coming, so that the answer is not lost to a reset (S11)."""
-        self._phase = _Phase.LINGERING
+        self._phase = _LINGERING
         if self._peer_done or not self._transport.can_write_eof():
             self._close_now()
             return
@@ -497,7 +493,7 @@ class IcapProtocol(asyncio.Protocol):
         self._set_timer(self._loop.time() + seconds)
 
     def _close_now(self, *, abort: bool = False) -> None:
-        self._phase = _Phase.CLOSED
+        self._phase = _CLOSED
         if abort:
             self._transport.abort()
         else:
@@ -506,7 +502,7 @@ class IcapProtocol(asyncio.Protocol):
 
     def _watch(self) -> None:
         """See that a timer ends the present wait in time. A timer that is early is left alone: it looks again."""
-        if self._phase is not _Phase.SERVING or (self._now is None and self._timer is not None and not self._blocked):
+        if self._phase is not _SERVING or (self._now is None and self._timer is not None and not self._blocked):
             return  # an idle connection has a timer, and its deadline only moves away
         when = self._deadline()
         if when is not None and (self._timer is None or self._timer.when() > when[0]):
@@ -524,7 +520,7 @@ class IcapProtocol(asyncio.Protocol):
 
     def _on_timer(self) -> None:
         self._timer = None
-        if self._phase is not _Phase.SERVING:
+        if self._phase is not _SERVING:
             self._transport.abort()
             return
         when = self._deadline()
@@ -541,7 +537,7 @@ class IcapProtocol(asyncio.Protocol):
                 self._end_transaction(None, "The client stopped reading the answer.")
             self._close_now(abort=what is None)
         elif what is Overdue.FINAL_CRLF:
-            self._forgave = True
+            self._last = True
             self._pump(self._codec.forgive_final_crlf())
         else:
             self._answer_error(replies.error(408, f"The {what.value} of the request did not come in time."))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-
-from msgspec import Struct
+from dataclasses import dataclass
 
 from icapscan.findings import Verdict
 
 
-class TransactionRecord(Struct):
-    """One transaction. Texts are untrusted bytes from the peer, to be escaped by whoever prints them."""
+@dataclass(eq=False)
+class TransactionRecord:
+    """One transaction. Texts are untrusted bytes from the peer, to be escaped by whoever prints them.
+
+    A dataclass without slots and not a `Struct`: what a transaction leaves at its default costs it nothing, and
+    attributes that are set one by one are set about three times as fast.
+    """
 
     client: str = ""
     """Peer address, ``host:port``."""

@@ -6,7 +6,6 @@ import re
 import socket
 import time
 from collections.abc import Mapping
-from functools import lru_cache
 
 from icapscan import __version__
 from icapscan.servers.replies import REASONS
@@ -64,12 +63,21 @@ class Stationery:
             start = b'Date: %s\r\nServer: %s\r\nISTag: "%s"\r\n' % (self._date, SERVER, self.istag.encode())
             self._base = (start + b"Connection: keep-alive\r\n", start + b"Connection: close\r\n")
 
-    def head(self, status: int, fields: bytes, sections: Encapsulated, *, close: bool) -> ResponseHead:
-        """An answer head; Encapsulated is its last field (PROTOCOL S80, S83-S85)."""
-        self._refresh()
-        key = (status, fields, sections.req_hdr, sections.res_hdr, sections.has_body, close)
+    def head(self, status: int, fields: bytes, heads: HttpHeads, body: bool, close: bool) -> ResponseHead:
+        """The ICAP head of an answer with these HTTP heads, and with or without a body.
+
+        Encapsulated is its last field (PROTOCOL S80, S83-S85).
+        """
+        if int(time.time()) != self._second:
+            self._refresh()
+        request, response = heads.req_hdr, heads.res_hdr
+        key = (
+            status, fields, None if request is None else len(request), None if response is None else len(response),
+            body, close,
+        )  # fmt: skip
         head = self._heads.get(key)
         if head is None:
+            sections = sections_of(heads, body)
             last = b"Encapsulated: %s\r\n" % sections.encode()
             block = Fields(b"".join((self._base[close], fields, last)))
             head = ResponseHead(status, REASONS[status], block, sections, False, close)
@@ -107,10 +115,7 @@ def sections_of(heads: HttpHeads, body: bool) -> Encapsulated:
     """The Encapsulated list for heads of ours, with or without a body."""
     request, response = heads.req_hdr, heads.res_hdr
     if response is not None:
-        return _sections(None, len(response), BodyKind.RESPONSE if body else BodyKind.NULL)
+        return Encapsulated(None, len(response), BodyKind.RESPONSE if body else BodyKind.NULL)
     if request is not None:
-        return _sections(len(request), None, BodyKind.REQUEST if body else BodyKind.NULL)
+        return Encapsulated(len(request), None, BodyKind.REQUEST if body else BodyKind.NULL)
     return NO_BODY
-
-
-_sections = lru_cache(maxsize=4096)(Encapsulated)

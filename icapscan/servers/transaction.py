@@ -7,7 +7,6 @@ from time import perf_counter
 from icapscan.servers.generation import Generation, Service
 from icapscan.servers.record import TransactionRecord
 from icapscan.servers.replies import Reply
-from icapscan.servers.stationery import Stationery
 from icapscan.wire.http_head import method_and_url
 from icapscan.wire.icap_events import HttpHeads, RequestHead
 
@@ -15,24 +14,28 @@ METHOD_NAMES = {b"REQMOD": "REQMOD", b"RESPMOD": "RESPMOD", b"OPTIONS": "OPTIONS
 NO_HEADS = HttpHeads()
 
 
-class Transaction(TransactionRecord, kw_only=True):
+class Transaction(TransactionRecord):
     """One request and its answer. Begins with the first byte, so that half a head has times and a log line too.
 
     The connection fills in what it sees of the wire, the exchange what it finds out about the body, and `conclude`
     the rest; then it is its own record.
     """
 
-    generation: Generation
-    stationery: Stationery
-    """With the ISTag at the first byte: a change while the scan runs must not label it as the newer engine's."""
-    began: float
-    started: float
-    """On the clock of the event loop, for time limits."""
     body_began: float = 0.0
     received: float = 0.0
     head: RequestHead | None = None
     heads: HttpHeads = NO_HEADS
     route: Service | None = None
+
+    def __init__(self, generation: Generation, started: float, bytes_in: int) -> None:
+        """Its first ``bytes_in`` bytes are there; ``started`` is on the clock of the event loop."""
+        generation.enter()
+        self.generation = generation
+        self.stationery = generation.stationery
+        """With the ISTag at the first byte: a change while the scan runs must not label it as the newer engine's."""
+        self.began = perf_counter()
+        self.started = started
+        self.bytes_in = bytes_in
 
     def conclude(self, reply: Reply | None, detail: str, client: str, ahead: int) -> None:
         """Fill in what the log says. ``ahead``: bytes received that belong to the next request."""
@@ -40,30 +43,22 @@ class Transaction(TransactionRecord, kw_only=True):
         head, route = self.head, self.route
         received = self.received or now
         self.client = client
-        self.detail = detail
+        if detail:
+            self.detail = detail
         self.istag = self.stationery.istag
-        self.bytes_in -= ahead
+        if ahead:
+            self.bytes_in -= ahead
         self.receive_seconds = received - self.began
-        self.reply_seconds = max(0.0, now - received - self.scan_seconds)
+        self.reply_seconds = now - received - self.scan_seconds
         if head is not None:
             self.method = METHOD_NAMES[head.method]
-            self.user = head.user
-            self.client_ip = head.client_ip
+            if head.user:
+                self.user = head.user
+            if head.client_ip:
+                self.client_ip = head.client_ip
             self.http_method, self.url = method_and_url(self.heads.req_hdr)
         if route is not None:
             self.service = route.name
         if reply is not None:
             self.reply = reply.label
             self.status = reply.status
-
-
-def begin(generation: Generation, started: float, bytes_in: int) -> Transaction:
-    """A transaction whose first ``bytes_in`` bytes are there; ``started`` on the clock of the event loop."""
-    generation.enter()
-    return Transaction(
-        generation=generation,
-        stationery=generation.stationery,
-        began=perf_counter(),
-        started=started,
-        bytes_in=bytes_in,
-    )

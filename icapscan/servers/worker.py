@@ -145,7 +145,7 @@ class Worker:
             rounds += 1
             if self._telemetry is None or self._shared is None or self._purse is None:
                 continue
-            self._telemetry.flush()
+            await asyncio.to_thread(self._telemetry.flush)  # a pipe that nobody reads must not stop the scanning
             if rounds % round(_STATS_SECONDS / _FLUSH_SECONDS) == 0:
                 purse = self._purse
                 connections = len(self._shared.connections)

@@ -57,7 +57,12 @@ class Counters:
     def observe(self, record: TransactionRecord) -> None:
         """Count one transaction."""
         method = record.method if record.method in METHODS else "other"
-        self._add("requests", (record.service, method, record.reply))
+        key = (record.service, method, record.reply)
+        requests = self._rows["requests"]
+        if key in requests:
+            requests[key] += 1
+        else:
+            self._add("requests", key)
         self._bytes_in += record.bytes_in
         self._bytes_out += record.bytes_out
         verdict = record.verdict

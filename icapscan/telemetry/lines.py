@@ -33,7 +33,7 @@ _encode = msgspec.json.Encoder().encode
 def format_plain(record: TransactionRecord, now: float | None = None) -> str:
     """``time key=value key="value with blanks" …``, without a line end; what is empty is left out.
 
-    ``now`` is the time shown, in seconds since the epoch (UTC); None = the current time. ``ms`` are the milliseconds
+    ``now`` is the time shown, in seconds since the epoch (UTC); None = the current time. ``us`` are the microseconds
     to receive, to scan and to reply.
     """
     opening, middle, end = _fixed(
@@ -43,7 +43,7 @@ def format_plain(record: TransactionRecord, now: float | None = None) -> str:
     line = (
         f"{stamp(now)} client={_often(record.client)}{opening}{_sent(record)} size={record.size}"
         f"{_CLEAN if verdict is CLEAN else '' if verdict is None else _plain_verdict(verdict)}{middle}"
-        f" ms={record.receive_seconds * 1000:.1f}/{record.scan_seconds * 1000:.1f}/{record.reply_seconds * 1000:.1f}"
+        f" us={int(record.receive_seconds * 1e6)}/{int(record.scan_seconds * 1e6)}/{int(record.reply_seconds * 1e6)}"
         f" in={record.bytes_in} out={record.bytes_out}{end}"
     )
     if record.reference:
@@ -85,17 +85,23 @@ def format_json(record: TransactionRecord, now: float | None = None) -> str:
     return line if _ascii_line(line) else "".join(char if char.isprintable() else _json_escape(char) for char in line)
 
 
-_last_second = (0, "")
+_last_stamp = (0, "")
 
 
 def stamp(now: float | None = None) -> str:
     """A time in UTC with milliseconds, e.g. ``2026-01-31T23:59:59.123Z``."""
-    global _last_second
-    now = time.time() if now is None else now
-    second = int(now)
-    if second != _last_second[0]:
-        _last_second = (second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)))
-    return f"{_last_second[1]}.{int((now - second) * 1000):03d}Z"
+    global _last_stamp
+    millis = int((time.time() if now is None else now) * 1000)
+    known = _last_stamp  # on a busy day many lines are of one millisecond
+    if known[0] != millis:
+        seconds, rest = divmod(millis, 1000)
+        _last_stamp = known = (millis, f"{_second(seconds)}.{rest:03d}Z")
+    return known[1]
+
+
+@lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def escape(text: str) -> str:

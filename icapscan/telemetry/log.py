@@ -93,7 +93,8 @@ class TransactionLog:
         if self.lost:
             lines.append(f'{stamp()} detail="The log could not be written: {self.lost} lines are lost."')
             self.lost = 0
-        pending = self._rest + "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")
+        lines.append("")  # the last line has an end too
+        pending = self._rest + "\n".join(lines).encode("utf-8", "backslashreplace")
         self._rest = b""
         try:
             whole = stat.S_ISREG(os.fstat(self._fd).st_mode)

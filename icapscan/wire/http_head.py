@@ -61,8 +61,10 @@ def method_and_url(req_hdr: bytes | None) -> tuple[bytes, bytes]:
     """Of a request head, as sent; empty where it has no request line."""
     if not req_hdr:
         return b"", b""
-    words = req_hdr[: req_hdr.find(b"\n")].split(b" ", 2)
-    return (words[0], words[1]) if len(words) == 3 else (b"", b"")
+    words = req_hdr.split(b" ", 2)
+    if len(words) < 3 or b"\n" in words[1] or b"\n" in words[0]:
+        return b"", b""
+    return words[0], words[1]
 
 
 def adapted_response_head(head: bytes | None, via: bytes, length: int | None) -> bytes:
