@@ -54,7 +54,7 @@ _OF_A_BODY = (BodyChunk, BodyEnd, PreviewEnd)
 class Shared:
     """What all connections of a worker have in common."""
 
-    __slots__ = ("connections", "draining", "generation", "limit", "observer", "on_error", "surplus")
+    __slots__ = ("connections", "draining", "generation", "limit", "observer", "on_error", "surplus", "waiting")
 
     def __init__(
         self, generation: Generation, observer: Observer, limit: int, on_error: Callable[[str, BaseException], None]
@@ -68,7 +68,19 @@ class Shared:
         self.connections: set[IcapProtocol] = set()
         self.surplus: set[IcapProtocol] = set()
         """Connections over the limit that are being told so."""
+        self.waiting: list[IcapProtocol] = []
+        """Connections with something to send at the end of this turn of the loop."""
         self.draining = False
+
+    def flush(self) -> None:
+        """Send the answers of this turn of the loop.
+
+        Together and not one by one: a client process, or a proxy with many connections, is then woken once for all of
+        them, and waking it costs more than the sending.
+        """
+        waiting, self.waiting = self.waiting, []
+        for connection in waiting:
+            connection.flush()
 
 
 class _Phase(enum.Enum):
@@ -107,6 +119,8 @@ class IcapProtocol(asyncio.Protocol):
         """The answer in progress is the last one on this connection."""
         self._peer_done = False
         self._reading = True
+        self._unsent = b""
+        """Written in this turn of the loop, sent at its end."""
         self._blocked = False
         self._blocked_since = 0.0
         self._unblocked: asyncio.Future[None] | None = None
@@ -472,11 +486,25 @@ class IcapProtocol(asyncio.Protocol):
         """In one write (PROTOCOL S18)."""
         size = sum(map(len, pieces))
         if size > WRITE_JOINED:
+            self.flush()
             self._transport.writelines(pieces)
+        elif self._unsent:
+            self._unsent += b"".join(pieces)
         else:
-            self._transport.write(b"".join(pieces))
+            self._unsent = b"".join(pieces)
+            waiting = self._shared.waiting
+            if not waiting:
+                self._loop.call_soon(self._shared.flush)
+            waiting.append(self)
         if self._now is not None:
             self._now.bytes_out += size
+
+    def flush(self) -> None:
+        """Send what was written in this turn of the loop."""
+        unsent = self._unsent
+        if unsent:
+            self._unsent = b""
+            self._transport.write(unsent)
 
     # Ends and time limits
 
@@ -486,6 +514,7 @@ class IcapProtocol(asyncio.Protocol):
         if self._peer_done or not self._transport.can_write_eof():
             self._close_now()
             return
+        self.flush()
         self._transport.write_eof()
         if not self._reading:
             self._reading = True
@@ -497,6 +526,7 @@ class IcapProtocol(asyncio.Protocol):
         if abort:
             self._transport.abort()
         else:
+            self.flush()
             self._transport.close()
             self._set_timer(self._loop.time() + self._settings.write_timeout)
 
