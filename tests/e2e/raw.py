@@ -6,7 +6,7 @@ import hashlib
 import socket
 from collections.abc import Iterable
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import IO, Self
 
 from msgspec import Struct
 
@@ -44,7 +44,9 @@ def head(
     size: int, *, method: str = "RESPMOD", service: str = "avscan", allow_204: bool = True, more: str = ""
 ) -> bytes:
     """The ICAP head and the encapsulated heads of a request with a body of ``size`` bytes, without preview."""
-    request = f"PUT http://origin.icapscan.test/file HTTP/1.1\r\nHost: origin.icapscan.test\r\nContent-Length: {size}\r\n\r\n"
+    request = (
+        f"PUT http://origin.icapscan.test/file HTTP/1.1\r\nHost: origin.icapscan.test\r\nContent-Length: {size}\r\n\r\n"
+    )
     if method == "RESPMOD":
         request = "GET http://origin.icapscan.test/file HTTP/1.1\r\nHost: origin.icapscan.test\r\n\r\n"
         response = f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n"
@@ -65,12 +67,14 @@ class Connection:
     def __init__(self, address: tuple[str, int], seconds: float = 60.0) -> None:
         self.socket = socket.create_connection(address, timeout=seconds)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._file: BinaryIO = self.socket.makefile("rb", buffering=1 << 18)
+        self._file: IO[bytes] = self.socket.makefile("rb", buffering=1 << 18)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:

@@ -18,7 +18,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IcapscanServer]
     folder = tmp_path_factory.mktemp("cicap-client")
     with (
         run_clamd(folder / "clamd") as clamd,
-        run_icapscan(folder / "icapscan", {"engines.clamd.address": [clamd.unix_address], "server.workers": 2}) as server,
+        run_icapscan(
+            folder / "icapscan", {"engines.clamd.address": [clamd.unix_address], "server.workers": 2}
+        ) as server,
     ):
         yield server
 
@@ -46,7 +48,9 @@ def test_options(server: IcapscanServer) -> None:
     assert "Keep alive: Yes" in said.text
 
 
-@pytest.mark.parametrize("options", [(), ("-nopreview",), ("-no204",), ("-no204", "-nopreview"), ("-206",), ("-w", "0")])
+@pytest.mark.parametrize(
+    "options", [(), ("-nopreview",), ("-no204",), ("-no204", "-nopreview"), ("-206",), ("-w", "0")]
+)
 @pytest.mark.parametrize("method", ["RESPMOD", "REQMOD"])
 def test_eicar_is_403_with_x_infection_found(
     server: IcapscanServer, eicar: Path, tmp_path: Path, method: str, options: tuple[str, ...]
