@@ -19,6 +19,10 @@ _EXTENSION = re.compile(
     rb"[ \t]*;[ \t]*(" + TOKEN + rb")(?:[ \t]*=[ \t]*(" + TOKEN + rb'|"(?:[^"\\\x00\r\n]|\\[^\x00\r\n])*"))?'
 )
 _HEX = re.compile(rb"[0-9A-Fa-f]{1,8}")
+_WHOLE_LAST = b"0\r\n\r\n"
+_WHOLE_IEOF = b"0; ieof\r\n\r\n"
+_WHOLE_MOST = 256
+"""Chunks of a body that is read in one go."""
 _BLANK = re.compile(rb"[ \t]*")
 _LARGEST = 0x7FFF_FFFF_FFFF_FFFF
 _COPY_BELOW = 16 * 1024
@@ -197,8 +201,32 @@ def _kept(trailers: Fields) -> bytes:
     return Fields.compose(kept).raw
 
 
+def read_whole(data: bytes, at: int, *, ieof: bool) -> bytes | None:
+    """The body whose chunks fill ``data`` from ``at`` to its very end, in the usual form; else None.
+
+    The usual form: a few chunks, at least one, without extensions and trailers, then ``0`` or, with ``ieof``,
+    ``0; ieof``. `ChunkReader` is the oracle.
+    """
+    last = _WHOLE_IEOF if ieof else _WHOLE_LAST
+    end = len(data) - len(last)
+    if not data.endswith(last):
+        return None
+    pieces: list[bytes] = []
+    while at != end:
+        line = data.find(b"\r\n", at, at + 10)
+        size = _plain_size(data[at:line]) if line > 0 else 0
+        start = line + 2
+        at = start + size + 2
+        if not size or at > end or len(pieces) == _WHOLE_MOST or not data.startswith(b"\r\n", at - 2):
+            return None
+        pieces.append(data[start : at - 2])
+    if len(pieces) == 1:
+        return pieces[0]
+    return b"".join(pieces) if pieces else None
+
+
 @lru_cache(maxsize=1024)
-def plain_size(line: bytes) -> int:
+def _plain_size(line: bytes) -> int:
     """The size on a chunk size line without extensions, in bytes; 0 for any other line, and for the last chunk."""
     return int(line, 16) if _HEX.fullmatch(line) else 0
 

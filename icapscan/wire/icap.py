@@ -39,8 +39,6 @@ _WHOLE_RESPONSE = RESPONSE[State.IDLE][Step.WHOLE]
 PLAIN_END = BodyEnd()
 """The end of a body without trailers or extensions."""
 _WHOLE_HEAD = 8 * 1024
-_WHOLE_TAIL = b"\r\n0\r\n\r\n"
-_WHOLE_IEOF = b"\r\n0; ieof\r\n\r\n"
 _HELD = (State.DONE, State.WAITING)
 """What arrives in these states is kept unread: it belongs to what comes after our next step."""
 Bytes = bytes | memoryview
@@ -148,12 +146,12 @@ class IcapConnection:
         return events
 
     def receive_whole(self, data: bytes) -> Whole | None:
-        """``data`` when it is one complete request in the usual form, with one chunk or no body; else None.
+        """``data`` when it is one complete request in the usual form, with or without a body; else None.
 
         None means that nothing was consumed and nothing is said about ``data``: give it to `receive`. This is the
         short way for small requests; `receive` is its oracle in the tests.
         """
-        if self.request_state is not State.IDLE or self._pending or self.role is Role.CLIENT:
+        if self.request_state is not _IDLE or self._pending or self.role is Role.CLIENT:
             return None
         stop = data.find(b"\r\n\r\n", 0, _WHOLE_HEAD)
         if stop <= 0:
@@ -166,19 +164,9 @@ class IcapConnection:
         at = stop + 4 + sections.head_length
         body = None
         if sections.has_body:
-            tail = _WHOLE_TAIL if request.preview is None else _WHOLE_IEOF
-            line = data.find(b"\r\n", at, at + 18)
-            size = chunked.plain_size(data[at:line]) if line > 0 else 0
-            start = line + 2
-            end = len(data) - len(tail)
-            if (
-                not size
-                or end - start != size
-                or not data.endswith(tail)
-                or (request.preview is not None and end - start > request.preview)
-            ):
+            body = chunked.read_whole(data, at, ieof=request.preview is not None)
+            if body is None or (request.preview is not None and len(body) > request.preview):
                 return None
-            body = data[start:end]
         elif at != len(data):
             return None
         self._blank = 0
