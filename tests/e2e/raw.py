@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import socket
 from collections.abc import Iterable
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 from msgspec import Struct
 
@@ -67,7 +68,7 @@ class Connection:
     def __init__(self, address: tuple[str, int], seconds: float = 60.0) -> None:
         self.socket = socket.create_connection(address, timeout=seconds)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._file: IO[bytes] = self.socket.makefile("rb", buffering=1 << 18)
+        self._file = io.BufferedReader(socket.SocketIO(self.socket, "r"), buffer_size=1 << 18)
 
     def __enter__(self) -> Self:
         return self
