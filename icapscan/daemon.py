@@ -18,6 +18,7 @@ from icapscan.findings import Verdict
 from icapscan.policy.decide import Decision
 from icapscan.policy.page import BlockPage, PageFacts, facts_of
 from icapscan.policy.page_texts import Kind
+from icapscan.servers.balance import Loads
 from icapscan.servers.generation import Page, RenderPage
 from icapscan.servers.record import TransactionRecord
 from icapscan.servers.settings import PageSettings, Settings
@@ -41,17 +42,10 @@ def serve(file: str | None, sets: Sequence[str]) -> int:
 def worker(arguments: Sequence[str]) -> int:
     """Run one worker over inherited descriptors: control socket, number of workers, plain and TLS listeners."""
     _log_to_stderr()
-    control, workers, plain, tls = arguments
-    _run(
-        run_worker(
-            socket.socket(fileno=int(control)),
-            _sockets(plain),
-            _sockets(tls),
-            int(workers),
-            WorkerTelemetry,
-            page_maker,
-        )
-    )
+    control, shared, slot, workers, plain, tls = arguments
+    loads = Loads(int(shared), int(workers), int(slot))
+    channel = socket.socket(fileno=int(control))
+    _run(run_worker(channel, _sockets(plain), _sockets(tls), int(workers), loads, WorkerTelemetry, page_maker))
     return 0
 
 

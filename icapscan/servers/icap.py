@@ -54,7 +54,17 @@ _OF_A_BODY = (BodyChunk, BodyEnd, PreviewEnd)
 class Shared:
     """What all connections of a worker have in common."""
 
-    __slots__ = ("connections", "draining", "generation", "limit", "observer", "on_error", "surplus", "waiting")
+    __slots__ = (
+        "connections",
+        "count_changed",
+        "draining",
+        "generation",
+        "limit",
+        "observer",
+        "on_error",
+        "surplus",
+        "waiting",
+    )
 
     def __init__(
         self, generation: Generation, observer: Observer, limit: int, on_error: Callable[[str, BaseException], None]
@@ -70,6 +80,8 @@ class Shared:
         """Connections over the limit that are being told so."""
         self.waiting: list[IcapProtocol] = []
         """Connections with something to send at the end of this turn of the loop."""
+        self.count_changed: Callable[[int], None] = lambda count: None
+        """Told how many connections there are whenever that changes."""
         self.draining = False
 
     def flush(self) -> None:
@@ -142,6 +154,7 @@ class IcapProtocol(asyncio.Protocol):
             self._answer_error(replies.error(503, "There are too many connections."))
             return
         shared.connections.add(self)
+        shared.count_changed(len(shared.connections))
         self._watch()
 
     def data_received(self, data: bytes) -> None:
@@ -196,7 +209,10 @@ class IcapProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._phase = _CLOSED
-        self._shared.connections.discard(self)
+        shared = self._shared
+        if self in shared.connections:
+            shared.connections.discard(self)
+            shared.count_changed(len(shared.connections))
         self._shared.surplus.discard(self)
         if self._timer is not None:
             self._timer.cancel()

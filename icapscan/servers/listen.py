@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Callable
 
 from icapscan.errors import ConfigError
+from icapscan.servers.balance import LOOK_AWAY_SECONDS, Loads
 from icapscan.servers.settings import ServerSettings
 
 _BACKLOG = 1024
@@ -83,7 +84,15 @@ class Acceptor:
         self._tls = tls
         self._handshake_seconds = handshake_seconds
         self._tasks: set[asyncio.Task[None]] = set()
+        self._loads: Loads | None = None
+        self._count: Callable[[], int] = int
+        self._looked_away = False
         self._open = False
+
+    def share(self, loads: Loads, count: Callable[[], int]) -> None:
+        """Share the connections fairly with other workers; ``count`` tells how many this one has."""
+        self._loads = loads
+        self._count = count
 
     def start(self) -> None:
         """Begin to accept."""
@@ -98,6 +107,14 @@ class Acceptor:
             self._listening.close()
 
     def _accept(self) -> None:
+        if self._loads is not None:
+            count = self._count() + len(self._tasks)
+            if not self._looked_away and self._loads.others_have_fewer(count):
+                self._looked_away = True  # only once: the others may be hung
+                self._pause(LOOK_AWAY_SECONDS)
+                return
+            self._looked_away = False
+            self._loads.set(count + 1)
         try:
             connection, _ = self._listening.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -105,14 +122,17 @@ class Acceptor:
         except OSError as error:
             if error.errno not in _LATER:
                 raise
-            self._loop.remove_reader(self._listening.fileno())
-            self._loop.call_later(_PAUSE_SECONDS, self._again)
+            self._pause(_PAUSE_SECONDS)
             return
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         task = self._loop.create_task(self._connect(connection))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _pause(self, seconds: float) -> None:
+        self._loop.remove_reader(self._listening.fileno())
+        self._loop.call_later(seconds, self._again)
 
     def _again(self) -> None:
         if self._open:

@@ -23,6 +23,7 @@ from icapscan.engines.rules import CompiledRules, compile_rules
 from icapscan.errors import IcapscanError
 from icapscan.servers import listen
 from icapscan.servers.admin import admin_app, serve_admin
+from icapscan.servers.balance import retire, shared_loads
 from icapscan.servers.control import Configure, Drain, Reopen, SetTag
 from icapscan.servers.istag import istag
 from icapscan.servers.settings import Settings
@@ -86,6 +87,7 @@ class Supervisor:
         self._state: State
         self._plain: list[socket.socket] = []
         self._tls: list[socket.socket] = []
+        self._loads = -1
 
     async def run(self) -> None:
         """Start everything and stay until told to stop. Raises `IcapscanError` before anything listens."""
@@ -103,6 +105,7 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
         await self._check_engines()
         self._write_rules()
+        self._loads = shared_loads(self.worker_count)
         tasks = [asyncio.create_task(self._keep_worker(slot)) for slot in range(self.worker_count)]
         tasks.append(asyncio.create_task(self._poll()))
         tasks.append(asyncio.create_task(self._reload_when(reload_wanted)))
@@ -159,10 +162,13 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         while not self._stopping.is_set():
             started = loop.time()
-            worker = await WorkerProcess.start(self._command, self._plain, self._tls, self.worker_count)
+            worker = await WorkerProcess.start(
+                self._command, self._plain, self._tls, self._loads, slot, self.worker_count
+            )
             self._workers[slot] = worker
             worker.channel.send(self._configuration())
             code = await worker.run()
+            retire(self._loads, slot)
             del self._workers[slot]
             if worker.stats is not None:
                 self._dead.append(worker.stats.counters)
@@ -286,6 +292,7 @@ class Supervisor:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._state.engines.close()
         self._folder.cleanup()
+        os.close(self._loads)
 
 
 def worker_command() -> list[str]:

@@ -15,6 +15,7 @@ from icapscan.engines.build import build_engines
 from icapscan.engines.fanout import Fanout
 from icapscan.engines.rules import load_rules
 from icapscan.pipeline import Scanner
+from icapscan.servers.balance import Loads
 from icapscan.servers.control import (
     Channel,
     Configure,
@@ -61,10 +62,12 @@ class Worker:
         plain: Sequence[socket.socket],
         tls: Sequence[socket.socket],
         workers: int,
+        loads: Loads,
         telemetry: Callable[[Settings], Telemetry],
         render_page: Callable[[PageSettings], RenderPage],
     ) -> None:
         self._channel = channel
+        self._loads = loads
         self._plain = plain
         self._tls = tls
         self._workers = workers
@@ -122,11 +125,15 @@ class Worker:
         self._telemetry = telemetry = self._make_telemetry(settings)
         limit = max(1, math.ceil(settings.server.max_connections / self._workers))
         shared = self._shared = Shared(generation, telemetry.observe, limit, _report_mistake)
+        loads = self._loads
+        shared.count_changed = loads.set
+        loads.set(0)
         loop = asyncio.get_running_loop()
         context = tls_context(settings.server)
         for listening, tls in (*((one, None) for one in self._plain), *((one, context) for one in self._tls)):
             seconds = settings.server.head_timeout
             acceptor = Acceptor(loop, listening, lambda: IcapProtocol(shared, loop), tls, seconds)
+            acceptor.share(loads, lambda: len(shared.connections))
             acceptor.start()
             self._acceptors.append(acceptor)
         gc.collect()
@@ -186,12 +193,13 @@ async def run_worker(
     plain: Sequence[socket.socket],
     tls: Sequence[socket.socket],
     workers: int,
+    loads: Loads,
     telemetry: Callable[[Settings], Telemetry],
     render_page: Callable[[PageSettings], RenderPage],
 ) -> None:
     """A worker over inherited sockets; returns when it has drained."""
     channel = await open_channel(control, ToWorker)
     try:
-        await Worker(channel, plain, tls, workers, telemetry, render_page).run()
+        await Worker(channel, plain, tls, workers, loads, telemetry, render_page).run()
     finally:
         channel.close()

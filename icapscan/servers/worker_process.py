@@ -27,13 +27,20 @@ class WorkerProcess:
 
     @classmethod
     async def start(
-        cls, command: Sequence[str], plain: Sequence[socket.socket], tls: Sequence[socket.socket], workers: int
+        cls,
+        command: Sequence[str],
+        plain: Sequence[socket.socket],
+        tls: Sequence[socket.socket],
+        loads: int,
+        slot: int,
+        workers: int,
     ) -> WorkerProcess:
-        """Start ``command`` with the control socket and the listening sockets as inherited descriptors."""
+        """Start ``command`` for one slot, with the control socket, the shared loads and the listening sockets."""
         ours, theirs = socket.socketpair()
         sockets = [str(one.fileno()) for one in plain], [str(one.fileno()) for one in tls]
-        arguments = (str(theirs.fileno()), str(workers), ",".join(sockets[0]), ",".join(sockets[1]))
-        descriptors = [theirs.fileno(), *(one.fileno() for one in (*plain, *tls))]
+        numbers = (str(number) for number in (theirs.fileno(), loads, slot, workers))
+        arguments = (*numbers, ",".join(sockets[0]), ",".join(sockets[1]))
+        descriptors = [theirs.fileno(), loads, *(one.fileno() for one in (*plain, *tls))]
         try:
             # A session of its own: Ctrl-C at a terminal goes to the supervisor alone, which then drains the workers.
             process = await asyncio.create_subprocess_exec(

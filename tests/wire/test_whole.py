@@ -20,6 +20,7 @@ from tests.wire.test_any_split import HOSTILE, MUTATIONS, REQUESTS, SMALL, mutat
 USUAL = {
     "options": options(),
     "one chunk": respmod(),
+    "two chunks": respmod(chunk(b"a") + chunk(b"b") + LAST),
     "no heads": raw(b"res-body=0", chunked(b"x")),
     "reqmod": reqmod(chunked(b"x" * 30_000)),
     "ieof": respmod(chunk(b"hello") + IEOF, b"Preview: 5\r\n"),
@@ -55,7 +56,7 @@ def test_usual_requests_go_the_short_way(name: str) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        respmod(chunked(b"ab", 1)),
+        respmod(chunked(b"x" * 257, 1)),
         respmod(LAST),
         respmod(chunked(b"hello"), b"Preview: 5\r\n"),
         respmod(chunk(b"hello") + IEOF, b"Preview: 4\r\n"),
