@@ -93,6 +93,7 @@ class Supervisor:
         """Start everything and stay until told to stop. Raises `IcapscanError` before anything listens."""
         self._state = await asyncio.to_thread(prepare, self._load())
         settings = self._state.settings
+        _log.setLevel(settings.log.level.upper())
         listen.tls_context(settings.server)
         self._plain = [listen.bind(address, "server.listen") for address in settings.server.listen]
         self._tls = [listen.bind(address, "server.tls_listen") for address in settings.server.tls_listen]
@@ -216,12 +217,12 @@ class Supervisor:
         for name in failed.keys() - self._engine_failures.keys():
             _log.error("Engine %s is not ready: %s", name, failed[name])
         for name in self._engine_failures.keys() - failed.keys() - {"engines"}:
-            _log.warning("Engine %s is ready again.", name)
+            _log.info("Engine %s is ready again.", name)
         self._engine_failures = failed
         tag = istag(state.versions, state.settings)
         if tag != self._istag:
             if self._istag:
-                _log.warning("The ISTag changes from %s to %s.", self._istag, tag)
+                _log.info("The ISTag changes from %s to %s.", self._istag, tag)
             self._istag = tag
             for worker in self._workers.values():
                 worker.channel.send(SetTag(tag))
@@ -251,7 +252,7 @@ class Supervisor:
         for worker in self._workers.values():
             worker.channel.send(self._configuration())
         await before.engines.close()
-        _log.warning("The configuration was loaded again. ISTag %s.", self._istag)
+        _log.info("The configuration was loaded again. ISTag %s.", self._istag)
 
     # Start and end
 
@@ -259,7 +260,7 @@ class Supervisor:
         places = [listen.name_of(one) for one in self._plain] + [f"{listen.name_of(one)} (TLS)" for one in self._tls]
         engines = self._state.describe()
         not_ready = "".join(f" NOT READY: {name}: {why}" for name, why in self._engine_failures.items())
-        _log.warning(
+        _log.info(
             "icapscan %s listens on %s with %d worker(s); admin port %s; engines: %s; ISTag %s.%s",
             __version__,
             " and ".join(places),

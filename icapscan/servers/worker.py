@@ -122,6 +122,7 @@ class Worker:
 
     def _begin(self, generation: Generation) -> None:
         settings = generation.settings
+        _log.setLevel(settings.log.level.upper())
         self._telemetry = telemetry = self._make_telemetry(settings)
         limit = max(1, math.ceil(settings.server.max_connections / self._workers))
         shared = self._shared = Shared(generation, telemetry.observe, limit, _report_mistake)
