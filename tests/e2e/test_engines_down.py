@@ -148,7 +148,11 @@ def test_a_connection_outlives_an_engine_failure(pair: Pair) -> None:
 def test_no_clamd_at_start_means_not_ready_until_it_comes(tmp_path: Path) -> None:
     with run_clamd(tmp_path / "clamd") as clamd:
         clamd.kill()
-        settings = {"engines.yara.enabled": False, "engines.clamd.address": [clamd.unix_address], "limits.seconds": SECONDS}
+        settings = {
+            "engines.yara.enabled": False,
+            "engines.clamd.address": [clamd.unix_address],
+            "limits.seconds": SECONDS,
+        }
         with run_icapscan(tmp_path / "icapscan", settings, ready=False) as icapscan:
             icapscan.wait_not_ready()
             icapscan.wait_for_port(icapscan.icap_port)
