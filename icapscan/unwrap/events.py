@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Protocol
 
 from msgspec import Struct
 
 from icapscan.findings import Anomaly, PartPath, Reason
+
+
+class Audience(enum.Enum):
+    """Which engines are to see a part, so that no byte is scanned twice for nothing."""
+
+    ALL = "all"
+    NOT_CLAMD = "not-clamd"
+    """clamd is given the container whole and unpacks it itself, e.g. members of an archive."""
+    CLAMD = "clamd"
+    """Made for clamd alone, e.g. the skeleton of a mail."""
+    NOBODY = "nobody"
+    """Its content is scanned as the parts in it, e.g. a multipart that was read in one way only."""
 
 
 class PartBegin(Struct, frozen=True):
@@ -17,6 +30,10 @@ class PartBegin(Struct, frozen=True):
     media_type: str | None = None
     reading: int = 0
     virgin: bool = False
+    names: tuple[str, ...] = ()
+    """Further names that some reader might show."""
+    charset: str = ""
+    audience: Audience = Audience.ALL
 
 
 class PartData(Struct, frozen=True):
