@@ -85,6 +85,37 @@ def test_200_mb_within_a_64_mib_purse(server: IcapscanServer, method: str, allow
     _wait_for_full_purse(server)
 
 
+MARKER = b"a-marker-that-is-in-one-place-of-a-large-body"
+RULE = f'rule Marker {{ strings: $a = "{MARKER.decode()}" condition: $a }}'
+
+
+@pytest.fixture
+def marker_server(tmp_path: Path) -> Iterator[IcapscanServer]:
+    rules = tmp_path / "marker.yar"
+    rules.write_text(RULE)
+    settings = {"limits.memory": PURSE[0], "server.workers": 1, "engines.yara.rules": [str(rules)]}
+    with run_icapscan(tmp_path / "icapscan", settings) as server:
+        yield server
+
+
+@pytest.mark.parametrize("place", [0, 8 * MIB - 20, 64 * MIB - 20, 128 * MIB - 20, LARGE - len(MARKER)])
+def test_what_is_anywhere_in_200_mb_is_found(marker_server: IcapscanServer, place: int) -> None:
+    """Also at the end, and across the sizes at which a body changes its place or might be cut into windows."""
+    with Connection(marker_server.address, seconds=150) as connection:
+        connection.send(head(LARGE))
+        at = 0
+        for piece in body(LARGE, "marker"):
+            low, high = max(place - at, 0), min(place + len(MARKER) - at, len(piece))
+            if low < high:
+                piece = piece[:low] + MARKER[at + low - place : at + high - place] + piece[high:]
+            connection.send_chunks([piece])
+            at += len(piece)
+        connection.send_end()
+        answer = connection.read_answer()
+    assert answer.blocked
+    assert "Marker" in answer.fields["x-infection-found"]
+
+
 def test_eight_at_once_share_the_purse(server: IcapscanServer) -> None:
     """Eight bodies of 20 MB, sent side by side over one 64 MiB purse: scanned or refused with 503, never half."""
     worker = _worker(server)
