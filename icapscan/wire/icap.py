@@ -178,10 +178,7 @@ class IcapConnection:
     def receive_eof(self) -> list[Event]:
         """The peer sent its FIN: `PeerClosed`, or `Failure` when it left a message incomplete (PROTOCOL D78, D111)."""
         self._eof = True
-        events: list[Event] = []
-        if not self._pending or self._peer_state() not in _HELD:
-            self._close(events)
-        return events
+        return self.receive(b"")
 
     def forgive_final_crlf(self) -> list[Event]:
         """End a body whose last CRLF is missing; only while `awaits_final_crlf`. The connection must not be reused."""
