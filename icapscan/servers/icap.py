@@ -40,6 +40,8 @@ WRITE_BUFFER_HIGH = 256 * 1024
 """Unsent bytes above which a client counts as a slow reader."""
 BACKLOG_HIGH = 256 * 1024
 """Read-ahead of a pipelining client above which its socket is not read."""
+REQUESTS_AT_A_TIME = 32
+"""Requests that a client sent ahead and that are answered before other clients get their turn."""
 SMALL_SEGMENT = 16 * 1024
 """Bytes in one read below which the sender may be waiting for our acknowledgement."""
 SURPLUS_MOST = 256
@@ -204,6 +206,8 @@ class IcapProtocol(asyncio.Protocol):
     def eof_received(self) -> bool:
         if self._phase is not _SERVING:
             return False
+        if self._now is None and self._codec.backlog:
+            self._now = Transaction(self._shared.generation, self._loop.time(), self._codec.backlog)
         self._pump(self._codec.receive_eof())
         return self._phase is _SERVING
 
@@ -247,6 +251,7 @@ class IcapProtocol(asyncio.Protocol):
 
     def _pump(self, events: list[Event]) -> None:
         """Act on events, then on what the client sent ahead, until there is something to wait for."""
+        turns = 0
         try:
             while True:
                 for event in events:
@@ -254,6 +259,10 @@ class IcapProtocol(asyncio.Protocol):
                         return
                     self._on_event(event)
                 if not self._may_resume or self._task is not None or self._blocked:
+                    break
+                turns += 1
+                if turns > REQUESTS_AT_A_TIME:
+                    self._loop.call_soon(self._pump, [])
                     break
                 self._may_resume = False
                 if self._phase is not _SERVING or not self._codec.backlog:
@@ -506,6 +515,8 @@ class IcapProtocol(asyncio.Protocol):
             self._transport.writelines(pieces)
         elif self._unsent:
             self._unsent += b"".join(pieces)
+            if len(self._unsent) > WRITE_JOINED:
+                self.flush()
         else:
             self._unsent = b"".join(pieces)
             waiting = self._shared.waiting
