@@ -113,7 +113,7 @@ def test_d120_unknown_service_with_a_slow_body() -> None:
     with Live(server=with_server(linger_timeout=0.3)) as live, live.connect() as peer:
         answer = peer.ask(respmod(b"5\r\nhel", uri=b"icap://127.0.0.1/nope"))
         assert (answer.status, answer.closes) == (404, True)
-        peer.send(b"lo")
+        peer.send_what_goes(b"lo")
         assert peer.rest_or_reset() == b""
         live.wait(lambda: not live.shared.connections, "it is closed")
 
@@ -138,6 +138,23 @@ def test_s12_half_close_behind_a_request(live: Live) -> None:
             answer = peer.answer()
             assert answer.status == 200
             assert peer.rest() == b""
+
+
+@pytest.mark.parametrize("count", [2, 33, 200])
+def test_s12_half_close_behind_a_burst(live: Live, count: int) -> None:
+    with live.connect() as peer:
+        peer.send(options() * count)
+        peer.fin()
+        answers = [peer.answer() for _ in range(count)]
+        assert {answer.status for answer in answers} == {200}
+        assert peer.rest() == b""
+    with live.connect() as peer:
+        peer.send(options() * count + options()[:-1])
+        peer.fin()
+        assert {peer.answer().status for _ in range(count)} == {200}
+        answer = peer.answer()
+        assert (answer.status, answer.closes) == (400, True)
+        assert peer.rest() == b""
 
 
 def test_s12_half_close_while_the_scan_waits() -> None:
@@ -200,7 +217,7 @@ def test_s13_clients_that_vanish_during_the_scan_or_the_answer() -> None:
 
 
 def test_s14_d1_idle_connections_are_closed_silently() -> None:
-    with Live(server=with_server(idle_timeout=0.2)) as live:
+    with Live(server=with_server(idle_timeout=0.7)) as live:
         with live.connect() as peer:
             assert peer.rest() == b""
         with live.connect() as peer:
@@ -356,6 +373,23 @@ def test_d97_ten_thousand_pipelined_options(live: Live) -> None:
                 time.sleep(0.001)
             count = peer.pending.count(b"ICAP/1.0 200 OK\r\n")
         assert peer.pending.count(b"Methods: RESPMOD, REQMOD\r\n") == 10_000
+
+
+def test_d97_others_are_served_in_the_middle_of_a_burst() -> None:
+    burst = 600
+    with Live() as live, live.connect() as peer, live.connect() as other:
+        assert other.ask(options()).status == peer.ask(options()).status == 200
+
+        def stall() -> None:
+            peer.send(options() * burst)
+            other.send(respmod())
+
+        live.call(stall)  # both have arrived before the server looks
+        assert other.answer().status == 204
+        for _ in range(burst):
+            assert peer.answer().status == 200
+        methods = [record.method for record in live.wait_records(burst + 3)]
+        assert methods.index("RESPMOD") < burst
 
 
 def test_d97_a_client_that_does_not_read_is_cut_off_with_bounded_buffers() -> None:

@@ -11,7 +11,7 @@ import random
 import pytest
 
 from icapscan.limits import Limits
-from tests.conformance.live import Live, Peer
+from tests.conformance.live import Live, Peer, with_server
 from tests.fuzz.fuzz_icap import corpus, cut, mutate
 from tests.wire.samples import EICAR, GET, IEOF, LAST, OK, POST, chunk, options, reqmod, respmod
 
@@ -81,7 +81,7 @@ def frame(rng: random.Random, body: bytes) -> tuple[bytes, bytes]:
 @pytest.mark.parametrize("limits", [Limits(), Limits(part_in_bytes=0), Limits(part_in_bytes=0, part_in_memory=0)])
 def test_s63_s75_s91_infected_never_passes_and_clean_comes_back_however_framed(limits: Limits) -> None:
     rng = random.Random(7)
-    with Live(limits=limits) as live, live.connect() as peer:
+    with Live(limits=limits, server=with_server(final_crlf_grace=30.0)) as live, live.connect() as peer:
         for number in range(300):
             infected = number % 2 == 0
             filler = rng.randbytes(rng.choice((0, 1, 70, 5000)))

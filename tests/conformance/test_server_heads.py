@@ -172,6 +172,7 @@ BAD_HEADS = [
     (b"Preview: 1\r\nPreview: 2", "d37"),
     (b"Encapsulated: res-body=0", "d35"),
     (b"Encapsulated: null-body=0", "d35"),
+    (b"Encapsulated: res-hdr=0", "d35"),  # both lines together would be a legal list
     (b"\r\n".join([b"X: y"] * 100_000), "d30"),
     (b"X: " + b"y" * 10_000_000, "d31"),
     (b"X: y" + b"\r\n more" * 100_000, "d32"),

@@ -54,6 +54,21 @@ def test_s12_requests_sent_ahead_of_a_fin_are_read_first() -> None:
     assert kinds(codec.receive(b"")) == ["RequestHead", "HttpHeads", "PeerClosed"]
 
 
+def test_s12_a_fin_before_what_was_kept_is_read_does_not_harm_it() -> None:
+    codec = server()
+    codec.receive(options() + options() + options()[:-1])
+    for _ in range(2):
+        codec.send(NO_CONTENT, HttpHeads())
+        codec.next_transaction()
+        events = codec.receive_eof() if codec.backlog > len(options()) else codec.receive(b"")
+    assert kinds(events) == ["Failure"]
+    codec = server()
+    codec.receive(options() + options())
+    codec.send(NO_CONTENT, HttpHeads())
+    codec.next_transaction()
+    assert kinds(codec.receive_eof()) == ["RequestHead", "HttpHeads", "PeerClosed"]
+
+
 WHOLE = respmod(chunked(b"hello"), b"Preview: 5\r\n") + chunked(b" world")
 
 
