@@ -93,6 +93,10 @@ class WholeDecoder(Protocol):
         ...
 
 
+class TwoViews(Decoder, WholeDecoder, Protocol):
+    """A format with two views of the same bytes, of which the second must know what the first gave: zip."""
+
+
 class Format(Protocol):
     """How a decoder comes to a part."""
 
@@ -104,5 +108,8 @@ class Format(Protocol):
         ...
 
     def open(self, context: Context) -> Decoder | WholeDecoder:
-        """A decoder for one part."""
+        """A decoder for one part.
+
+        One that has both faces (`TwoViews`) is fed as the bytes arrive, and after `finish` reads the whole part.
+        """
         ...
