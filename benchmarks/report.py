@@ -18,6 +18,8 @@ from benchmarks.load import Load
 from benchmarks.rows import Row
 
 RESULTS = Path(__file__).resolve().parent / "results"
+FOREIGN_MAX = 0.08
+"""Share of the machine that other programs may take before a row counts as disturbed."""
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 
@@ -28,6 +30,15 @@ class Run(Struct, frozen=True):
     server_cpu: float
     """Processor seconds of the server, warm-up included."""
     clamd_cpu: float
+    foreign: float
+    """Share of the machine's processors that went to anything else meanwhile, 0 to 1."""
+    measured_share: float
+    """Measured time by the time with warm-up."""
+
+    @property
+    def server_us(self) -> float:
+        """Processor microseconds of the server for each answer, without clamd's."""
+        return self.server_cpu * self.measured_share / max(self.load.requests, 1) * 1e6
 
 
 class Pair(Struct, frozen=True):
@@ -63,6 +74,11 @@ class Measured(Struct, frozen=True):
         ]
 
     @property
+    def foreign(self) -> float:
+        """The largest share of the machine that something else took in any round."""
+        return max(run.foreign for pair in self.pairs for run in (pair.peer, pair.ours))
+
+    @property
     def kept(self) -> bool:
         """Whether the ratio reaches what is promised for the row."""
         return self.row.target is None or self.ratio >= self.row.target
@@ -93,6 +109,25 @@ def _commit() -> str:
     return said.stdout.strip() or "unknown"
 
 
+class Busy(Struct, frozen=True):
+    """The machine's processor time so far, in seconds over all processors (``/proc/stat``, proc(5))."""
+
+    used: float
+    total: float
+
+    @classmethod
+    def now(cls) -> Busy:
+        fields = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        total, idle = sum(fields), fields[3] + fields[4]
+        ticks = os.sysconf("SC_CLK_TCK")
+        return cls((total - idle) / ticks, total / ticks)
+
+    def foreign_since(self, before: Busy, own: float) -> float:
+        """Share of all processor time since ``before`` that is not the ``own`` seconds."""
+        total = self.total - before.total
+        return max(0.0, self.used - before.used - own) / total if total else 0.0
+
+
 def save(measured: list[Measured], surroundings: dict[str, object], options: dict[str, object]) -> Path:
     """Write everything to ``benchmarks/results/TIME.json`` and return its path."""
     RESULTS.mkdir(exist_ok=True)
@@ -113,19 +148,23 @@ def save(measured: list[Measured], surroundings: dict[str, object], options: dic
     return path
 
 
-def _side(runs: list[Run]) -> tuple[str, str, str]:
+def _side(runs: list[Run]) -> tuple[str, str, str, str]:
     rate = statistics.median(run.load.per_second for run in runs)
     p99 = statistics.median(run.load.latency_us.p99 for run in runs)
     share = statistics.median(run.load.cpu_share for run in runs)
-    return f"{rate:,.0f}", f"{p99 / 1000:,.1f}", f"{share:.0%}"
+    cost = statistics.median(run.server_us for run in runs)
+    return f"{rate:,.0f}", f"{p99 / 1000:,.1f}", f"{cost:,.0f}", f"{share:.0%}"
 
 
 def show(measured: list[Measured], console: Console) -> None:
-    """Print the table: medians of the rounds, the ratio pair by pair, the load generator's share of one processor."""
-    table = Table(title="answers a second, 99th percentile, and the load generator's share of one processor")
+    """Print the table of the medians of all rounds, with the ratio formed pair by pair."""
+    table = Table(
+        caption="cpu: the server's processor time for each answer, without clamd's; "
+        "load: the load generator's share of one processor"
+    )
     table.add_column("row", no_wrap=True)
     for side in ("c-icap", "icapscan"):
-        for what in (f"{side}\n1/s", "p99\nms", "load\ncpu"):
+        for what in (f"{side}\n1/s", "p99\nms", "cpu\nµs", "load"):
             table.add_column(what, justify="right")
     table.add_column("ratio", justify="right")
     table.add_column("lowest", justify="right")
@@ -136,3 +175,11 @@ def show(measured: list[Measured], console: Console) -> None:
         lowest = min(pair.ratio for pair in one.pairs)
         table.add_row(one.row.name, *_side(peer), *_side(ours), f"{one.ratio:.2f}", f"{lowest:.2f}", target)
     console.print(table)
+    disturbed = [one for one in measured if one.foreign > FOREIGN_MAX]
+    if disturbed:
+        worst = max(one.foreign for one in disturbed)
+        words = f"{len(disturbed)} of {len(measured)} rows were disturbed: other programs took up to {worst:.0%}"
+        console.print(
+            f"[yellow]{words} of the machine. Do not trust their ratios.",
+            highlight=False,
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks.load import Load, compile_load, run_load
-from benchmarks.report import Measured, Pair, Run, machine, save, show
+from benchmarks.report import Busy, Measured, Pair, Run, machine, save, show
 from benchmarks.rows import Row, rows
 from benchmarks.sides import Side, Sides, probe, run_sides, versions
 from tests.peers.processes import cpu_seconds
@@ -38,7 +39,7 @@ def measure(row: Row, sides: Sides, rounds: int, seconds: float) -> Measured:
 
 
 def _one(row: Row, sides: Sides, side: Side, seconds: float) -> Run:
-    server, clamd = side.cpu(), cpu_seconds(sides.clamd.pid)
+    busy, server, clamd, self_cpu = Busy.now(), side.cpu(), cpu_seconds(sides.clamd.pid), _own_cpu()
     load: Load = run_load(
         side.port,
         row.service,
@@ -49,7 +50,15 @@ def _one(row: Row, sides: Sides, side: Side, seconds: float) -> Run:
         allow_204=row.allow_204,
         marked=row.service == "avscan",
     )
-    return Run(load, side.cpu() - server, cpu_seconds(sides.clamd.pid) - clamd)
+    server, clamd = side.cpu() - server, cpu_seconds(sides.clamd.pid) - clamd
+    own = server + clamd + _own_cpu() - self_cpu
+    return Run(load, server, clamd, Busy.now().foreign_since(busy, own), seconds / (seconds + WARMUP))
+
+
+def _own_cpu() -> float:
+    """Processor seconds of this harness and of the load generators that ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def main(
@@ -62,7 +71,7 @@ def main(
     """Exit code 0; 1 when an answer was wrong or missing (or, with --check, a target missed); 2 when it cannot run."""
     console = Console()
     if not console.is_terminal:
-        console = Console(width=120)
+        console = Console(width=140)
     rounds, seconds = rounds or (5 if full else 3), seconds or (5.0 if full else 3.0)
     chosen = [row for row in rows(full) if only in row.name]
     measured: list[Measured] = []
