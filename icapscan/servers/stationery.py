@@ -7,6 +7,8 @@ import socket
 import time
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
 from icapscan import __version__
 from icapscan.servers.replies import REASONS
 from icapscan.servers.settings import ServiceSettings
@@ -81,6 +83,7 @@ class Stationery:
             last = b"Encapsulated: %s\r\n" % sections.encode()
             block = Fields(b"".join((self._base[close], fields, last)))
             head = ResponseHead(status, REASONS[status], block, sections, False, close)
+            head = replace(head, wire=head.encode())
             if len(self._heads) < _HEADS_MOST:
                 self._heads[key] = head
         return head
@@ -91,7 +94,8 @@ class Stationery:
         head = self._options.get((name, close))
         if head is None:
             fields = self._base[close] + options_fields(name, service, connections) + _NOTHING
-            head = self._options[name, close] = ResponseHead(200, b"OK", Fields(fields), NO_BODY, False, close)
+            head = ResponseHead(200, b"OK", Fields(fields), NO_BODY, False, close)
+            head = self._options[name, close] = replace(head, wire=head.encode())
         return head
 
 

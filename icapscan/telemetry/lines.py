@@ -37,11 +37,11 @@ def format_plain(record: TransactionRecord, now: float | None = None) -> str:
     to receive, to scan and to reply.
     """
     opening, middle, end = _fixed(
-        record.service, record.method, record.decision, record.reply, record.status, record.istag
+        record.client, record.service, record.method, record.decision, record.reply, record.status, record.istag
     )
     verdict = record.verdict
     line = (
-        f"{stamp(now)} client={_often(record.client)}{opening}{_sent(record)} size={record.size}"
+        f"{stamp(now)}{opening}{_sent(record)} size={record.size}"
         f"{_CLEAN if verdict is CLEAN else '' if verdict is None else _plain_verdict(verdict)}{middle}"
         f" us={int(record.receive_seconds * 1e6)}/{int(record.scan_seconds * 1e6)}/{int(record.reply_seconds * 1e6)}"
         f" in={record.bytes_in} out={record.bytes_out}{end}"
@@ -109,11 +109,13 @@ def escape(text: str) -> str:
     return '"' + "".join(char if char.isprintable() and char not in '"\\' else _escaped(char) for char in text) + '"'
 
 
-@lru_cache(maxsize=512)
-def _fixed(service: str, method: str, decision: str, reply: str, status: int, istag: str) -> tuple[str, str, str]:
+@lru_cache(maxsize=2048)
+def _fixed(
+    client: str, service: str, method: str, decision: str, reply: str, status: int, istag: str
+) -> tuple[str, str, str]:
     """The words that are the same in thousands of lines, by their place in the line."""
     return (
-        _words(service=service, method=method),
+        f" client={_word(client)}{_words(service=service, method=method)}",
         f"{_words(decision=decision, reply=reply)} status={status}",
         _words(istag=istag),
     )
@@ -125,11 +127,11 @@ def _words(**texts: str) -> str:
 
 def _sent(record: TransactionRecord) -> str:
     """The words for what the peer sent."""
-    line = ""
-    if record.http_method:
-        line = f" http={_often_bytes(record.http_method[: TEXT_MAX + 1])}"
-    if record.url:
-        line += f" url={_bytes_word(record.url, URL_MAX)}"
+    url = record.url
+    line = f" http={_often_bytes(record.http_method[: TEXT_MAX + 1])}" if record.http_method else ""
+    if url:
+        harmless = len(url) <= URL_MAX and _plain_bytes(url)
+        line += f" url={url.decode('ascii') if harmless else _bytes_word(url, URL_MAX)}"
     if record.user:
         line += f" user={_bytes_word(record.user, TEXT_MAX)}"
     if record.client_ip:
@@ -171,12 +173,6 @@ def _bytes_word(data: bytes, most: int) -> str:
     if len(data) <= most and _plain_bytes(data):
         return data.decode("ascii")
     return escape(_bytes_text(data, most, "surrogateescape"))
-
-
-@lru_cache(maxsize=1024)
-def _often(text: str) -> str:
-    """`_word` for texts that come again, such as the address of a client with many requests."""
-    return _word(text)
 
 
 @lru_cache(maxsize=64)

@@ -211,6 +211,12 @@ def read_whole(data: bytes, at: int, *, ieof: bool) -> bytes | None:
     end = len(data) - len(last)
     if not data.endswith(last):
         return None
+    line = data.find(b"\r\n", at, at + 10)
+    if line > 0:
+        start = line + 2
+        stop = start + _plain_size(data[at:line])
+        if stop + 2 == end and stop != start and data.startswith(b"\r\n", stop):
+            return data[start:stop]
     pieces: list[bytes] = []
     while at != end:
         line = data.find(b"\r\n", at, at + 10)
@@ -220,8 +226,6 @@ def read_whole(data: bytes, at: int, *, ieof: bool) -> bytes | None:
         if not size or at > end or len(pieces) == _WHOLE_MOST or not data.startswith(b"\r\n", at - 2):
             return None
         pieces.append(data[start : at - 2])
-    if len(pieces) == 1:
-        return pieces[0]
     return b"".join(pieces) if pieces else None
 
 

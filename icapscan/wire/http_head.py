@@ -61,10 +61,13 @@ def method_and_url(req_hdr: bytes | None) -> tuple[bytes, bytes]:
     """Of a request head, as sent; empty where it has no request line."""
     if not req_hdr:
         return b"", b""
-    words = req_hdr.split(b" ", 2)
-    if len(words) < 3 or b"\n" in words[1] or b"\n" in words[0]:
+    first = req_hdr.find(b" ")
+    second = req_hdr.find(b" ", first + 1)
+    url = req_hdr[first + 1 : second]
+    method = req_hdr[:first]
+    if first < 0 or second < 0 or b"\n" in url or b"\n" in method:
         return b"", b""
-    return words[0], words[1]
+    return method, url
 
 
 def adapted_response_head(head: bytes | None, via: bytes, length: int | None) -> bytes:

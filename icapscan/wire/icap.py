@@ -38,6 +38,7 @@ _WHOLE_REQUEST = REQUEST[State.IDLE][Step.WHOLE]
 _WHOLE_RESPONSE = RESPONSE[State.IDLE][Step.WHOLE]
 PLAIN_END = BodyEnd()
 """The end of a body without trailers or extensions."""
+_LAST_CHUNK = b"\r\n0\r\n\r\n"
 _WHOLE_HEAD = 8 * 1024
 _HELD = (State.DONE, State.WAITING)
 """What arrives in these states is kept unread: it belongs to what comes after our next step."""
@@ -172,8 +173,7 @@ class IcapConnection:
         self._blank = 0
         self._request = request
         self.request_state = _WHOLE_REQUEST
-        heads = _cut_heads(data, stop + 4, sections.req_hdr, sections.res_hdr)
-        return Whole(request, heads, body)
+        return Whole(request, _cut_heads(data, stop + 4, sections.req_hdr, sections.res_hdr), body)
 
     def receive_eof(self) -> list[Event]:
         """The peer sent its FIN: `PeerClosed`, or `Failure` when it left a message incomplete (PROTOCOL D78, D111)."""
@@ -433,19 +433,13 @@ class IcapConnection:
         if self.request_state is not _DONE:
             self._step_request(Step.ANSWERED)
         self.response_state = _WHOLE_RESPONSE
-        opening = b"ICAP/1.0 %d %s\r\n%s\r\n%s%s" % (
-            head.status,
-            head.reason,
-            head.fields.raw,
-            heads.req_hdr or b"",
-            response or b"",
-        )
+        opening = head.wire or head.encode()
         if body is None:
-            return [opening]
-        last = b"0\r\n\r\n" if end is PLAIN_END else chunked.encode_last(end)
+            return [opening, heads.req_hdr or b"", response or b""]
+        last = _LAST_CHUNK if end is PLAIN_END else b"\r\n" + chunked.encode_last(end)
         if not body:
-            return [opening + last]
-        return [b"%s%x\r\n" % (opening, len(body)), body, b"\r\n" + last]
+            return [opening, heads.req_hdr or b"", response or b"", last[2:]]
+        return [opening, heads.req_hdr or b"", response or b"", b"%x\r\n" % len(body), body, last]
 
     def _send_chunk(self, event: BodyChunk, pieces: list[Bytes]) -> None:
         size = len(event.data)
@@ -458,7 +452,7 @@ class IcapConnection:
         self._step_response(Step.HEAD)
         self._step_request(Step.ANSWERED)
         self._response = event
-        pieces.append(b"ICAP/1.0 %d %s\r\n%s\r\n" % (event.status, event.reason, event.fields.raw))
+        pieces.append(event.encode())
 
     def _send_request(self, event: RequestHead, pieces: list[Bytes]) -> None:
         self._step_request(Step.HEAD)

@@ -41,6 +41,12 @@ class ResponseHead(Struct, frozen=True):
     trailer: bool = False
     """An ICAP trailer follows the body (draft-rousskov-icap-trailers); only where the client offered it."""
     close: bool = False
+    wire: bytes = b""
+    """The result of `encode`, kept by whoever sends the same head many times; empty where nobody did."""
+
+    def encode(self) -> bytes:
+        """The head as it travels, with its final empty line."""
+        return self.wire or b"ICAP/1.0 %d %s\r\n%s\r\n" % (self.status, self.reason, self.fields.raw)
 
 
 class HttpHeads(Struct, frozen=True):
