@@ -62,6 +62,11 @@ class WorkerTelemetry:
         if self._log is not None:
             self._log.write(record)
 
+    @property
+    def may_block(self) -> bool:
+        """Whether `flush` may have to wait for a reader."""
+        return self._log is not None and self._log.may_block
+
     def flush(self) -> None:
         """Write what is queued."""
         if self._log is not None:

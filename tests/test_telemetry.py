@@ -362,3 +362,13 @@ def test_metrics_have_their_names_and_values() -> None:
     assert samples["icapscan_info", "0.1.0", 'odd"tag\n'] == 1
     assert samples["icapscan_purse_memory_free_bytes",] == 1000
     assert samples["icapscan_purse_disk_free_bytes",] == 2000
+
+
+def test_only_a_pipe_makes_a_flush_wait(tmp_path: Path) -> None:
+    assert not TransactionLog(str(tmp_path / "log")).may_block
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    assert TransactionLog(str(fifo)).may_block
+    os.close(reader)
+    assert not TransactionLog("/nowhere/log").may_block

@@ -46,6 +46,9 @@ class Telemetry(Protocol):
 
     def observe(self, record: TransactionRecord) -> None: ...
 
+    @property
+    def may_block(self) -> bool: ...
+
     def flush(self) -> None: ...
 
     def reopen(self) -> None: ...
@@ -153,7 +156,10 @@ class Worker:
             rounds += 1
             if self._telemetry is None or self._shared is None or self._purse is None:
                 continue
-            await asyncio.to_thread(self._telemetry.flush)  # a pipe that nobody reads must not stop the scanning
+            if self._telemetry.may_block:
+                await asyncio.to_thread(self._telemetry.flush)  # a pipe that nobody reads must not stop the scanning
+            else:
+                self._telemetry.flush()
             if rounds % round(_STATS_SECONDS / _FLUSH_SECONDS) == 0:
                 purse = self._purse
                 connections = len(self._shared.connections)

@@ -53,6 +53,16 @@ class TransactionLog:
         self._waiting += len(line)
         self._lines.append(line)
 
+    @property
+    def may_block(self) -> bool:
+        """Whether `flush` may wait for whoever reads the other end (a pipe, a terminal); a file never waits long."""
+        try:
+            if self._fd < 0:
+                self._open()
+            return not stat.S_ISREG(os.fstat(self._fd).st_mode)
+        except OSError:
+            return False  # there is nothing that could be written to
+
     def flush(self) -> None:
         """Write everything that is queued. What cannot be written now is kept for the next time, within bounds."""
         if not self._lines and not self._rest:
