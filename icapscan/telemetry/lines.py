@@ -25,6 +25,8 @@ LIST_MAX = 8
 
 _plain = re.compile(r"[!#-<>-\[\]-~]+").fullmatch  # printable ASCII without blank, quotation mark, backslash and "="
 _plain_bytes = re.compile(rb"[!#-\[\]-~]+").fullmatch
+_PLAIN_BYTES = bytes(code for code in range(33, 127) if code not in b'"\\')
+_NUMBERS = " us=%d/%d/%d in=%d out=%d"
 _CLEAN = " verdict=clean"
 _ascii_line = re.compile(r"[ -~]*").fullmatch
 _encode = msgspec.json.Encoder().encode
@@ -40,11 +42,11 @@ def format_plain(record: TransactionRecord, now: float | None = None) -> str:
         record.client, record.service, record.method, record.decision, record.reply, record.status, record.istag
     )
     verdict = record.verdict
+    times = record.receive_seconds * 1e6, record.scan_seconds * 1e6, record.reply_seconds * 1e6
     line = (
         f"{stamp(now)}{opening}{_sent(record)} size={record.size}"
         f"{_CLEAN if verdict is CLEAN else '' if verdict is None else _plain_verdict(verdict)}{middle}"
-        f" us={int(record.receive_seconds * 1e6)}/{int(record.scan_seconds * 1e6)}/{int(record.reply_seconds * 1e6)}"
-        f" in={record.bytes_in} out={record.bytes_out}{end}"
+        f"{_NUMBERS % (*times, record.bytes_in, record.bytes_out)}{end}"
     )
     if record.reference:
         line += f" reference={_word(record.reference)}"
@@ -128,10 +130,10 @@ def _words(**texts: str) -> str:
 def _sent(record: TransactionRecord) -> str:
     """The words for what the peer sent."""
     url = record.url
-    line = f" http={_often_bytes(record.http_method[: TEXT_MAX + 1])}" if record.http_method else ""
+    line = _http(record.http_method[: TEXT_MAX + 1])
     if url:
-        harmless = len(url) <= URL_MAX and _plain_bytes(url)
-        line += f" url={url.decode('ascii') if harmless else _bytes_word(url, URL_MAX)}"
+        harmless = len(url) <= URL_MAX and not url.translate(None, _PLAIN_BYTES)
+        line += " url=" + (url.decode("ascii") if harmless else _bytes_word(url, URL_MAX))
     if record.user:
         line += f" user={_bytes_word(record.user, TEXT_MAX)}"
     if record.client_ip:
@@ -176,8 +178,8 @@ def _bytes_word(data: bytes, most: int) -> str:
 
 
 @lru_cache(maxsize=64)
-def _often_bytes(data: bytes) -> str:
-    return _bytes_word(data, TEXT_MAX)
+def _http(method: bytes) -> str:
+    return f" http={_bytes_word(method, TEXT_MAX)}" if method else ""
 
 
 def _bytes_text(data: bytes, most: int, errors: str = "backslashreplace") -> str:

@@ -61,13 +61,10 @@ def method_and_url(req_hdr: bytes | None) -> tuple[bytes, bytes]:
     """Of a request head, as sent; empty where it has no request line."""
     if not req_hdr:
         return b"", b""
-    first = req_hdr.find(b" ")
-    second = req_hdr.find(b" ", first + 1)
-    url = req_hdr[first + 1 : second]
-    method = req_hdr[:first]
-    if first < 0 or second < 0 or b"\n" in url or b"\n" in method:
+    words = req_hdr.split(None, 2)
+    if len(words) < 3 or not words[2].startswith(b"HTTP/"):
         return b"", b""
-    return method, url
+    return words[0], words[1]
 
 
 def adapted_response_head(head: bytes | None, via: bytes, length: int | None) -> bytes:

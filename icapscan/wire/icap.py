@@ -33,7 +33,10 @@ from icapscan.wire.limits import DEFAULT, WireLimits
 
 _NO_HEADS = HttpHeads()
 _PREVIEW_END = PreviewEnd()
+_SERVER = Role.SERVER
 _IDLE, _DONE = State.IDLE, State.DONE
+_NEXT_REQUEST = REQUEST[State.DONE][Step.NEXT]
+_NEXT_RESPONSE = RESPONSE[State.DONE][Step.NEXT]
 _WHOLE_REQUEST = REQUEST[State.IDLE][Step.WHOLE]
 _WHOLE_RESPONSE = RESPONSE[State.IDLE][Step.WHOLE]
 PLAIN_END = BodyEnd()
@@ -152,7 +155,7 @@ class IcapConnection:
         None means that nothing was consumed and nothing is said about ``data``: give it to `receive`. This is the
         short way for small requests; `receive` is its oracle in the tests.
         """
-        if self.request_state is not _IDLE or self._pending or self.role is Role.CLIENT:
+        if self.request_state is not _IDLE or self._pending or self.role is not _SERVER:
             return None
         stop = data.find(b"\r\n\r\n", 0, _WHOLE_HEAD)
         if stop <= 0:
@@ -194,8 +197,8 @@ class IcapConnection:
         """Both halves are done: begin anew. Raises `LocalProtocolError` when they are not."""
         if self.request_state is not _DONE or self.response_state is not _DONE:
             raise LocalProtocolError("The transaction is not over.")
-        self.request_state = REQUEST[_DONE][Step.NEXT]
-        self.response_state = RESPONSE[_DONE][Step.NEXT]
+        self.request_state = _NEXT_REQUEST
+        self.response_state = _NEXT_RESPONSE
         self._request = self._response = None
         self._continues = 0
 
@@ -419,7 +422,7 @@ class IcapConnection:
         sections = head.encapsulated
         response = heads.res_hdr
         if (
-            self.role is Role.CLIENT
+            self.role is not _SERVER
             or len(heads.req_hdr or b"") != (sections.req_hdr or 0)
             or len(response or b"") != (sections.res_hdr or 0)
             or (body is not None) is not sections.has_body
