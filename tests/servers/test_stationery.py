@@ -14,7 +14,7 @@ from icapscan.wire.fields import Fields, parse_fields
 from icapscan.wire.icap_events import HttpHeads
 
 
-@pytest.mark.parametrize("seconds", [0, 951782400, 1799999999, time.time()])
+@pytest.mark.parametrize("seconds", [0, 951782400, 1799999999, 4102444800.5])
 def test_s83_dates_are_read_back_as_the_same_second(seconds: float) -> None:
     assert int(parsedate_to_datetime(http_date(seconds).decode()).timestamp()) == int(seconds)
 
