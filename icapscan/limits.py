@@ -53,11 +53,12 @@ class Budget:
     to a word for the log and stays set, so that the verdict becomes UNSCANNED(over-limit).
     """
 
-    __slots__ = ("_limits", "_started", "body", "parts", "spent", "unpacked")
+    __slots__ = ("_limits", "_seconds", "_since", "body", "parts", "spent", "unpacked")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._started = time.monotonic()
+        self._seconds = 0.0
+        self._since: float | None = time.monotonic()
         self.body = 0
         self.unpacked = 0
         self.parts = 0
@@ -93,7 +94,19 @@ class Budget:
 
     def take_time(self) -> bool:
         """Whether decoding may go on; the whole body may take `Limits.seconds` of decoding wall time."""
-        return self._within("seconds", time.monotonic() - self._started <= self._limits.seconds)
+        running = time.monotonic() - self._since if self._since is not None else 0.0
+        return self._within("seconds", self._seconds + running <= self._limits.seconds)
+
+    def rest(self) -> None:
+        """Stop the clock: a sender that takes its time does not spend ours. It runs from the beginning."""
+        if self._since is not None:
+            self._seconds += time.monotonic() - self._since
+            self._since = None
+
+    def work(self) -> None:
+        """Let the clock run again."""
+        if self._since is None:
+            self._since = time.monotonic()
 
     def exhaust(self, what: str) -> None:
         """Mark the budget as spent by ``what`` (a decoder met a bound of its own, such as a window size)."""

@@ -7,18 +7,26 @@ engines as soon as they are complete, while later bytes still arrive.
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import deque
 from collections.abc import Iterable
 from typing import Protocol
 
 from msgspec import Struct
 
 from icapscan.engines.contract import Part, Report
-from icapscan.errors import StoreFull
-from icapscan.findings import Anomaly, Finding, Level, PartPath, Reason, Unscanned, Verdict, summarize
+from icapscan.findings import Anomaly, Finding, Level, Reason, Unscanned, Verdict, summarize
 from icapscan.limits import Budget, Limits
 from icapscan.store import PartStore, Purse
-from icapscan.unwrap.events import AnomalyFound, PartBegin, PartData, PartEnd, PartEvent, PartFailed
+from icapscan.unwrap.contract import Declared
+from icapscan.unwrap.events import PartFailed
+from icapscan.unwrap.tree import PartReady, WalkEvent
 from icapscan.unwrap.walker import Walker
+
+PARTS_AT_ONCE = 8
+"""Parts of one body that are with the engines at the same time; the others wait in line."""
+TURN = 0.005
+"""Seconds of unpacking after which other transactions get their turn."""
 
 
 class Engines(Protocol):
@@ -61,14 +69,86 @@ class Scanner:
         return PartStore(self.purse, self.limits, self.spool)
 
 
-class _Growing:
-    """A part that has begun and not ended."""
+class _Line:
+    """The parts of one body that wait for the engines, and those that are with them.
 
-    __slots__ = ("begin", "store")
+    Owns the stores of the parts it is given, and frees each as soon as nobody reads it any more.
+    """
 
-    def __init__(self, begin: PartBegin, store: PartStore) -> None:
-        self.begin = begin
-        self.store = store
+    __slots__ = ("_engines", "_running", "_seconds", "_virgin", "_waiting", "failures", "hit", "reports")
+
+    def __init__(self, engines: Engines, seconds: float, virgin: PartStore) -> None:
+        self._engines = engines
+        self._seconds = seconds
+        self._virgin = virgin
+        self._waiting: deque[Part] = deque()
+        self._running: dict[asyncio.Task[tuple[Report, ...]], Part] = {}
+        self.reports: list[Report] = []
+        self.failures: list[Unscanned] = []
+        self.hit = False
+        """Something infected was found and the rest need not be looked at."""
+
+    def add(self, part: Part) -> None:
+        """One more part to scan."""
+        if self.hit:
+            self._free(part)
+            return
+        self._waiting.append(part)
+        self._start()
+
+    async def wait(self) -> None:
+        """Until every part was scanned, or something was found that settles it, or the time is over."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._seconds
+        while self._running and not self.hit:
+            left = max(0.0, deadline - loop.time())
+            done, _ = await asyncio.wait(self._running, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                self.failures.append(Unscanned(Reason.TIMEOUT, detail="The scan took too long."))
+                break
+            self.collect()
+        self.stop()
+
+    def collect(self) -> None:
+        """Take the reports of the scans that have ended, and start those that waited for them."""
+        for task in [task for task in self._running if task.done()]:
+            self._take(task, self._running.pop(task))
+        if self.hit:
+            self.stop()
+        else:
+            self._start()
+
+    def stop(self) -> None:
+        """Drop what waits and cancel what runs. Idempotent."""
+        for task, part in self._running.items():
+            task.add_done_callback(lambda _, part=part: self._free(part))  # type: ignore[misc]
+            task.cancel()
+        for part in self._waiting:
+            self._free(part)
+        self._running = {}
+        self._waiting.clear()
+
+    def _start(self) -> None:
+        while self._waiting and len(self._running) < PARTS_AT_ONCE:
+            part = self._waiting.popleft()
+            task = asyncio.get_running_loop().create_task(self._engines.scan(part, self._seconds))
+            self._running[task] = part
+
+    def _take(self, task: asyncio.Task[tuple[Report, ...]], part: Part) -> None:
+        self._free(part)
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled() or error is not None:
+            detail = "A scan was cancelled." if error is None else f"A scan ended with {type(error).__name__}."
+            self.failures.append(Unscanned(Reason.ENGINE_FAILED, part.path, detail=detail))
+            return
+        reports = task.result()
+        self.reports += reports
+        if self._engines.report == "first":
+            self.hit |= any(finding.level is Level.INFECTED for report in reports for finding in report.findings)
+
+    def _free(self, part: Part) -> None:
+        if part.store is not self._virgin:
+            part.store.close()
 
 
 class Scan:
@@ -78,45 +158,42 @@ class Scan:
     end, whatever happened. Nothing but a verdict without findings, without failures and within every bound is CLEAN.
     """
 
-    __slots__ = (
-        "_anomalies",
-        "_budget",
-        "_growing",
-        "_scanner",
-        "_stores",
-        "_subject",
-        "_tasks",
-        "_unscanned",
-        "_virgin",
-        "_walker",
-        "store",
-    )
+    __slots__ = ("_anomalies", "_budget", "_line", "_scanner", "_subject", "_unscanned", "_walker", "store")
 
     def __init__(self, scanner: Scanner, subject: Subject) -> None:
         self._scanner = scanner
         self._subject = subject
         self._budget = Budget(scanner.limits)
+        self.store = scanner.new_store()
         self._walker = Walker(
             self._budget,
+            scanner.new_store,
+            self.store,
             content_encoding=subject.content_encoding,
-            name=subject.name or None,
-            media_type=subject.media_type or None,
+            declared=Declared((subject.name,) if subject.name else (), subject.media_type),
         )
-        self.store = scanner.new_store()
-        self._growing: dict[PartPath, _Growing] = {}
-        self._stores: list[PartStore] = []
-        self._tasks: list[asyncio.Task[tuple[Report, ...]]] = []
+        self._line: _Line | None = None
         self._unscanned: list[Unscanned] = []
         self._anomalies: list[Anomaly] = []
-        self._virgin: Part | None = None
 
     def feed(self, data: bytes | memoryview) -> None:
         """More of the virgin body. Raises `StoreFull` when it cannot be kept; the scan is then to be closed."""
-        if not self._budget.take_body(len(data)):
-            self.store.append(data)  # it can still be copied back where policy passes what is over a limit
+        within = self._budget.take_body(len(data))
+        self.store.append(data)  # what is over a limit can still be copied back where policy passes it
+        walker = self._walker
+        if walker.idle or not within:
             return
-        self.store.append(data)
-        self._handle(self._walker.feed(data))
+        if self._line is not None:
+            self._line.collect()
+            if self._line.hit:
+                return
+        self._handle(walker.feed(data))
+        if walker.busy:
+            until = time.monotonic() + TURN
+            for events in walker.steps():
+                self._handle(events)
+                if time.monotonic() > until:
+                    break
 
     @property
     def over_body_limit(self) -> bool:
@@ -126,8 +203,9 @@ class Scan:
     def verdict_so_far(self) -> Verdict:
         """What is known before the end, for a body that will not be read to its end; never CLEAN."""
         self._note_budget()
-        done = [report for task in self._tasks if task.done() for report in self._result(task)]
-        verdict = self._sum_up(done)
+        if self._line is not None:
+            self._line.collect()
+        verdict = self._sum_up()
         if verdict.level is Level.CLEAN:
             return summarize(unscanned=[Unscanned(Reason.OVER_LIMIT, detail="The body was not read to its end.")])
         return verdict
@@ -141,112 +219,76 @@ class Scan:
 
     async def finish(self) -> Verdict:
         """The body is complete: the verdict. Never raises for anything in the body or wrong with an engine."""
-        seconds = self._scanner.limits.seconds
-        self._handle(self._walker.finish())
-        for path in list(self._growing):  # a decoder that forgot an end must not make its part disappear
-            self._fail(path, Reason.MALFORMED, "The part did not end.")
+        virgin = await self._unpack()
         self._note_budget()
-        if self._virgin is not None and not self._tasks:
-            reports = await self._scanner.engines.scan(self._virgin, seconds)
-            return self._sum_up(list(reports))
-        if self._virgin is not None:
-            self._start(self._virgin)
-        return self._sum_up(await self._gather(seconds))
+        line = self._line
+        if line is None:
+            return self._sum_up(await self._scanner.engines.scan(virgin, self._scanner.limits.seconds))
+        line.add(virgin)
+        await line.wait()
+        return self._sum_up()
 
     def close(self) -> None:
         """Free all stores and stop what is still running. Idempotent."""
-        for task in self._tasks:
-            task.cancel()
-        self._tasks = []
-        for growing in self._growing.values():
-            growing.store.close()
-        self._growing = {}
-        for store in self._stores:
-            store.close()
-        self._stores = []
+        if self._line is not None:
+            self._line.stop()
+        self._walker.close()
         self.store.close()
 
-    # Part events
+    # Parts
 
-    def _handle(self, events: Iterable[PartEvent]) -> None:
+    async def _unpack(self) -> Part:
+        """All that is left to unpack; others get their turn meanwhile. Returns the virgin part."""
+        until = 0.0
+        virgin = None
+        if self._line is None or not self._line.hit:
+            for events in self._walker.finish():
+                virgin = self._handle(events) or virgin
+                if self._walker.busy and (now := time.monotonic()) > until:
+                    if until:
+                        await asyncio.sleep(0)
+                    until = now + TURN
+                    if self._line is not None:
+                        self._line.collect()
+                        if self._line.hit:
+                            break
+        return virgin or Part("", self.store, self._subject.name, self._subject.media_type)
+
+    def _handle(self, events: Iterable[WalkEvent]) -> Part | None:
+        """Parts to the engines, the rest into the verdict; returns the virgin part, which goes last."""
+        virgin = None
         for event in events:
-            if isinstance(event, PartData):
-                self._grow(event)
-            elif isinstance(event, PartBegin):
-                if event.virgin:
-                    self._virgin = Part(event.path, self.store, event.name or "", event.media_type or "")
+            if isinstance(event, PartReady):
+                declared = event.declared
+                name = declared.names[0] if declared.names else ""
+                part = Part(event.path, event.store, name, declared.media_type, event.audience)
+                if event.store is self.store:
+                    virgin = part
                 else:
-                    self._growing[event.path] = _Growing(event, self._scanner.new_store())
-            elif isinstance(event, PartEnd):
-                self._end(event.path)
+                    self._add(part)
             elif isinstance(event, PartFailed):
-                self._fail(event.path, event.reason, event.detail)
+                self._unscanned.append(Unscanned(event.reason, event.path, detail=event.detail))
             else:
-                assert isinstance(event, AnomalyFound)
                 self._anomalies.append(event.anomaly)
+        return virgin
 
-    def _grow(self, event: PartData) -> None:
-        growing = self._growing.get(event.path)
-        if growing is None:
-            return  # it failed for want of room; that is already in the verdict
-        try:
-            growing.store.append(event.data)
-        except StoreFull as error:
-            self._fail(event.path, Reason.ENGINE_FAILED, str(error))
-
-    def _end(self, path: PartPath) -> None:
-        growing = self._growing.pop(path, None)
-        if growing is None:
-            return
-        begin = growing.begin
-        self._stores.append(growing.store)
-        self._start(Part(path, growing.store, begin.name or "", begin.media_type or ""))
-
-    def _fail(self, path: PartPath, reason: Reason, detail: str) -> None:
-        """What is there of the part is scanned, and the verdict says that it was not all."""
-        self._unscanned.append(Unscanned(reason, path, detail=detail))
-        self._end(path)
+    def _add(self, part: Part) -> None:
+        if self._line is None:
+            self._line = _Line(self._scanner.engines, self._scanner.limits.seconds, self.store)
+        self._line.add(part)
 
     def _note_budget(self) -> None:
         if self._budget.spent is not None:
             detail = f"The limit on {self._budget.spent} was reached."
             self._unscanned.append(Unscanned(Reason.OVER_LIMIT, detail=detail))
 
-    # Engines
-
-    def _start(self, part: Part) -> None:
-        scan = self._scanner.engines.scan(part, self._scanner.limits.seconds)
-        self._tasks.append(asyncio.get_running_loop().create_task(scan))
-
-    async def _gather(self, seconds: float) -> list[Report]:
-        """Reports of all parts; with ``report = "first"`` no longer than until the first infected one."""
-        reports: list[Report] = []
-        waiting = set(self._tasks)
-        deadline = asyncio.get_running_loop().time() + seconds
-        first = self._scanner.engines.report == "first"
-        while waiting:
-            left = max(0.0, deadline - asyncio.get_running_loop().time())
-            done, waiting = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-            if not done:
-                self._unscanned.append(Unscanned(Reason.TIMEOUT, detail="The scan took too long."))
-                break
-            for task in done:
-                reports += self._result(task)
-            if first and any(finding.level is Level.INFECTED for report in reports for finding in report.findings):
-                break
-        for task in waiting:
-            task.cancel()
-        return reports
-
-    def _result(self, task: asyncio.Task[tuple[Report, ...]]) -> tuple[Report, ...]:
-        error = None if task.cancelled() else task.exception()
-        if task.cancelled() or error is not None:
-            detail = "A scan was cancelled." if error is None else f"A scan ended with {type(error).__name__}."
-            self._unscanned.append(Unscanned(Reason.ENGINE_FAILED, detail=detail))
-            return ()
-        return task.result()
-
-    def _sum_up(self, reports: list[Report]) -> Verdict:
-        findings = [finding for report in reports for finding in report.findings]
-        unscanned = self._unscanned + [item for report in reports for item in report.unscanned]
+    def _sum_up(self, reports: Iterable[Report] = ()) -> Verdict:
+        unscanned = list(self._unscanned)
+        if self._line is not None:
+            reports = self._line.reports
+            unscanned += self._line.failures
+        findings: list[Finding] = []
+        for report in reports:
+            findings += report.findings
+            unscanned += report.unscanned
         return summarize(findings, unscanned, self._anomalies)

@@ -36,6 +36,7 @@ class ClamdEngine:
     """
 
     name = "clamd"
+    audience = "clamd"
     punctual = True
     """`scan` keeps its deadline by itself, whatever the daemon does: no watchdog task is needed around it."""
 

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from icapscan.findings import Finding, PartPath, Unscanned
 from icapscan.store import PartStore
+from icapscan.unwrap.events import Audience
 
 
 class Part(Struct, frozen=True):
@@ -19,6 +20,8 @@ class Part(Struct, frozen=True):
     """File name as declared, or empty. Untrusted text."""
     media_type: str = ""
     """Media type as declared, lower case, without parameters, or empty. Untrusted text."""
+    audience: Audience = Audience.ALL
+    """Which engines are to see it; `Fanout` keeps to that, an engine need not."""
 
 
 class Report(Struct, frozen=True):
@@ -43,6 +46,10 @@ class Engine(Protocol):
 
     An engine with the class attribute ``punctual = True`` promises that last point by itself, also when it hangs on
     others, so that the fan-out needs no watchdog (a task and a timer) around it.
+
+    ``audience = "clamd"`` marks an engine that takes containers apart by itself: it is not given the members of an
+    archive that it gets whole. ``audience = "every"`` marks one that looks every part up as a whole, whoever else
+    sees it.
     """
 
     name: str

@@ -10,6 +10,7 @@ from icapscan.engines.contract import Engine, Part, Report
 from icapscan.errors import IcapscanError
 from icapscan.findings import Finding, Level, Reason, Unscanned
 from icapscan.store import PartStore
+from icapscan.unwrap.events import Audience
 
 GRACE = 0.25
 """Seconds beyond the deadline that an engine gets to answer by itself, and then to stop when cancelled."""
@@ -22,12 +23,22 @@ class Fanout:
 
     ``report = "first"``: the first INFECTED finding (or a part that is allowed) ends the scan; engines that had not
     answered yet are cancelled and give no report. ``"all"``: every engine finishes.
+
+    Who is asked about a part is said by its audience:
+
+    ========= ============================================================================================
+    all       every engine
+    not-clamd all but clamd, which has the container and takes it apart by itself
+    clamd     clamd and the hash lists; where there is no clamd every engine, so that no byte is left unseen
+    nobody    the hash lists alone: everything in the part is scanned as the parts in it
+    ========= ============================================================================================
     """
 
     def __init__(self, engines: Sequence[Engine], report: Literal["first", "all"] = "first") -> None:
         self.engines = tuple(engines)
         self.report = report
         self._first = report == "first"
+        self._asked = {audience: _asked(self.engines, audience) for audience in Audience}
 
     async def scan(self, part: Part, seconds: float) -> tuple[Report, ...]:
         """What each engine says of the part, within ``seconds`` plus a small constant; never raises for an engine.
@@ -38,7 +49,7 @@ class Fanout:
             return (_unscanned(NO_ENGINE, part, Reason.ENGINE_FAILED, "No engine is configured."),)
         reports: list[Report] = []
         waiting: list[Engine] = []
-        for engine in self.engines:
+        for engine in self._asked[part.audience]:
             report = _scan_now(engine, part, seconds)
             if report is None:
                 waiting.append(engine)
@@ -140,6 +151,19 @@ class Fanout:
 def eicar() -> bytes:
     """The EICAR test file (eicar.org). Put together here so that no file of ours holds it."""
     return b"X5O!P%@AP[4\\PZX54(P^)7CC)7}$" + b"EICAR-STANDARD-" + b"ANTIVIRUS-TEST-FILE!$H+H*"
+
+
+def _asked(engines: Sequence[Engine], audience: Audience) -> tuple[Engine, ...]:
+    def kind(engine: Engine) -> str:
+        return getattr(engine, "audience", "")
+
+    if audience is Audience.NOT_CLAMD:
+        return tuple(engine for engine in engines if kind(engine) != "clamd")
+    if audience is Audience.CLAMD and any(kind(engine) == "clamd" for engine in engines):
+        return tuple(engine for engine in engines if kind(engine) in ("clamd", "every"))
+    if audience is Audience.NOBODY:
+        return tuple(engine for engine in engines if kind(engine) == "every")
+    return tuple(engines)
 
 
 def _scan_now(engine: Engine, part: Part, seconds: float) -> Report | None:

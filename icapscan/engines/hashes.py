@@ -33,6 +33,7 @@ class HashEngine:
     """
 
     name = "hash"
+    audience = "every"
     punctual = True
 
     def __init__(self, settings: HashSettings) -> None:

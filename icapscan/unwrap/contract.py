@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -35,6 +35,12 @@ class Declared(Struct, frozen=True):
     charset: str = ""
     within: str = ""
     """Name of the format that this part stands in, e.g. ``mime``, ``zip``; empty for the body itself."""
+    content_type: bytes = b""
+    """The Content-Type with its parameters as written, unfolded; of several field lines the values joined by LF. A
+    multipart needs it for its boundary: of an HTTP body it is the field of the HTTP head, of a part it is
+    `PartBegin.content_type`. Where it is empty the boundary is looked for in the content."""
+    in_skeleton: bool = False
+    """`PartBegin.in_skeleton` of this part."""
 
 
 class Evidence(Struct, frozen=True):
@@ -67,6 +73,7 @@ class Context(Struct, frozen=True):
     bid: Bid
 
 
+@runtime_checkable
 class Decoder(Protocol):
     """One format, fed with the bytes of one part as they arrive. Neither method raises for anything in the input.
 
@@ -85,6 +92,7 @@ class Decoder(Protocol):
         ...
 
 
+@runtime_checkable
 class WholeDecoder(Protocol):
     """A format that can only be read with the whole part at hand (directories at the end, sector tables)."""
 

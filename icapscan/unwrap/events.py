@@ -1,9 +1,8 @@
-"""The part events that every decoder emits, and the contract of a decoder."""
+"""The part events that every decoder emits. Their paths are relative to the part that it opened: see `contract.py`."""
 
 from __future__ import annotations
 
 import enum
-from typing import Protocol
 
 from msgspec import Struct
 
@@ -23,21 +22,24 @@ class Audience(enum.Enum):
 
 
 class PartBegin(Struct, frozen=True):
-    """A part begins. ``virgin`` says that its bytes are those of the body itself, so that nobody stores them twice."""
+    """A part begins."""
 
     path: PartPath
     name: str | None = None
     media_type: str | None = None
     reading: int = 0
-    virgin: bool = False
     names: tuple[str, ...] = ()
     """Further names that some reader might show."""
     charset: str = ""
     audience: Audience = Audience.ALL
+    content_type: bytes = b""
+    """Of a MIME entity, the values of its Content-Type fields with their parameters, joined by LF."""
+    in_skeleton: bool = False
+    """The skeleton that the decoder makes for clamd holds this part, so nothing in it needs another one."""
 
 
 class PartData(Struct, frozen=True):
-    """More bytes of a part that began and has not ended (never for a ``virgin`` part)."""
+    """More bytes of a part that began and has not ended."""
 
     path: PartPath
     data: bytes | memoryview
@@ -64,15 +66,3 @@ class AnomalyFound(Struct, frozen=True):
 
 
 PartEvent = PartBegin | PartData | PartEnd | PartFailed | AnomalyFound
-
-
-class Decoder(Protocol):
-    """One format, fed with bytes as they arrive. Output is bounded by the `Budget` before it is produced."""
-
-    def feed(self, data: bytes | memoryview) -> list[PartEvent]:
-        """More input; the list may be empty when more is needed."""
-        ...
-
-    def finish(self) -> list[PartEvent]:
-        """The input ended; truncation becomes a `PartFailed` or an `AnomalyFound`, never an exception."""
-        ...

@@ -1,197 +1,401 @@
-"""The door to unwrapping: a body as it arrives in, part events out.
+"""The door to unwrapping: a body in as it arrives, parts out as they become complete.
 
-The virgin body is always a part, whatever is declared. A declared content coding gives a second reading of it. Full
-unwrapping of mail and archives comes in here later: it feeds on the parts that are made here.
+The walker owns the tree. Each part has its store and the decoders that opened it; the events of a decoder are handled
+here and go no further: the pipeline hears of parts that are ready, of failures and of anomalies. Decoders that are fed
+run while the body arrives. Those that need the whole part wait on a stack and advance one event a `steps`, the latest
+part first, so that the event loop can breathe between two of them and few parts are kept at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
+from icapscan.errors import StoreFull
 from icapscan.findings import Anomaly, Reason
-from icapscan.limits import KIB, Budget
-from icapscan.unwrap.codings import Chain, parse
-from icapscan.unwrap.events import AnomalyFound, PartBegin, PartData, PartEnd, PartEvent, PartFailed
+from icapscan.limits import Budget
+from icapscan.store import PartStore
+from icapscan.unwrap.coded import CodedBody
+from icapscan.unwrap.contract import FIRST, Bid, Context, Declared, Decoder, Evidence, WholeDecoder
+from icapscan.unwrap.events import AnomalyFound, Audience, PartBegin, PartData, PartEnd, PartEvent, PartFailed
+from icapscan.unwrap.formats import Offer, Registry, registry
 from icapscan.unwrap.gate import Gate, Stop
 from icapscan.unwrap.streams import Buffer
+from icapscan.unwrap.tree import Node, Opened, PartReady, WalkEvent, shortened
 
-JOINED_MAX = 256 * KIB
-"""Decoded bytes that are kept to be scanned once more together with what stands behind the end of a coding."""
-_NOTHING: tuple[PartEvent, ...] = ()
-_CODING_PATH = "content-coding"
+NOTES_MAX = 1000
+"""Failures, and anomalies, that are told one by one. Hostile bytes could make millions of them."""
+_NOTHING: tuple[WalkEvent, ...] = ()
+_NO_NAME = Declared()
+_CODING = "content-coding"
 
 
 class Walker:
-    """Takes one body apart.
+    """Takes one body apart. Nothing in the body makes a method raise.
 
-    `feed` and `finish` return events that are made while they are iterated over, so that the output of one piece of
-    input never has to be kept as a whole: iterate over all of it before the next call. Neither raises.
+    ``virgin`` is the store of the body: the caller appends each piece to it *before* `feed`, and nobody stores it
+    twice. ``new_store`` makes the stores of parts; whoever gets a `PartReady` owns its store, `close` frees the others.
     """
 
     __slots__ = (
-        "_begin",
-        "_budget",
-        "_chain",
-        "_flow",
-        "_kept",
-        "_kept_size",
-        "_media_type",
-        "_name",
-        "_part",
-        "_plain",
-        "_trailing",
-        "_waiting",
-    )
+        "_anomalies", "_budget", "_coding", "_failures", "_gate", "_halted", "_new_store", "_out", "_over", "_paths",
+        "_reasons", "_registry", "_root", "_stack", "idle",
+    )  # fmt: skip
 
     def __init__(
-        self, budget: Budget, *, content_encoding: bytes = b"", name: str | None = None, media_type: str | None = None
+        self,
+        budget: Budget,
+        new_store: Callable[[], PartStore],
+        virgin: PartStore,
+        *,
+        content_encoding: bytes = b"",
+        declared: Declared = _NO_NAME,
+        formats: Registry | None = None,
     ) -> None:
         self._budget = budget
-        self._name = name
-        self._media_type = media_type
-        self._begin: list[PartEvent] = [PartBegin("", name, media_type, virgin=True)]
+        self._new_store = new_store
+        self._coding = content_encoding
+        self._registry = formats or registry()
+        self._root = Node("", declared, virgin, 0, 0, Audience.ALL)
+        self._gate: Gate | None = None
+        self._stack: list[Node] = []
+        """Complete parts with decoders that read them whole; the last is at work."""
+        self._out: list[WalkEvent] = []
+        self._paths: set[str] = set()
+        self._failures: set[PartFailed] = set()
+        self._reasons: set[Reason] = set()
+        self._anomalies: set[Anomaly] = set()
+        self._over = False
+        """A spent budget has been told."""
+        self._halted = False
+        self.idle = False
+        """No decoder wants to be fed: `feed` need not be called."""
         budget.take_part(0)
-        self._chain: Chain | None = None
-        self._flow: Iterator[bytes] | None = None
-        self._waiting: list[Buffer] = []
-        self._part: PartBegin | None = None
-        """The decoded reading that is open."""
-        self._kept: list[bytes] | None = []
-        self._kept_size = 0
-        self._trailing = False
-        """What comes now stood behind the end of the coding."""
-        if content_encoding:
-            self._declare(content_encoding)
-        self._plain = self._chain is None
+        budget.rest()
 
-    def feed(self, data: Buffer) -> Iterable[PartEvent]:
+    # What the caller does
+
+    def feed(self, data: Buffer) -> Iterable[WalkEvent]:
         """More of the virgin body."""
-        if self._plain:
-            return self._take_begin() if self._begin else _NOTHING
-        self._waiting.append(data)
-        return self._events()
+        if self.idle:
+            return _NOTHING
+        self._budget.work()
+        self._feed(self._root, data)
+        self._budget.rest()
+        if self._budget.spent is not None:
+            self._halt()
+        elif self._root.first is None and not self._root.streams:
+            self.idle = True
+        return self._taken()
 
-    def finish(self) -> Iterable[PartEvent]:
-        """The body is complete; the virgin part ends last."""
-        if not self._plain:
-            yield from self._events()
-        if self._chain is not None:
-            yield from self._decoded(self._chain.finish())
-        if self._chain is not None:
-            yield from self._close(self._chain)
-        yield from self._take_begin()
-        yield PartEnd("")
+    @property
+    def busy(self) -> bool:
+        """Parts wait to be read whole: `steps` gets on with them."""
+        return bool(self._stack)
 
-    def _declare(self, content_encoding: bytes) -> None:
-        try:
-            codings = parse(content_encoding)
-        except Stop as stop:
-            if stop.reason is Reason.OVER_LIMIT:
-                self._budget.exhaust("content codings")
-            self._begin += [
-                PartBegin(_CODING_PATH, self._name, self._media_type, reading=1),
-                PartFailed(_CODING_PATH, stop.reason, stop.detail),
-            ]
+    def steps(self) -> Iterator[Iterable[WalkEvent]]:
+        """Read parts whole, a bounded step at a time. May be given up at any step and be begun again."""
+        while self._stack:
+            self._budget.work()
+            self._step()
+            self._budget.rest()
+            yield self._taken()
+
+    def finish(self) -> Iterator[Iterable[WalkEvent]]:
+        """The body is complete: all that is left, a bounded step at a time. The virgin part is ready last."""
+        root = self._root
+        if self._budget.spent is not None:
+            self._halt()
+        else:
+            self._budget.work()
+            self._end(root)
+            self._budget.rest()
+        yield self._taken()
+        yield from self.steps()
+        if not root.ended:
+            self._ready(root)
+            yield self._taken()
+
+    def close(self) -> None:
+        """Free the stores that nobody was given. Idempotent."""
+        waiting = [*self._stack, *self._root.below()]
+        while waiting:
+            node = waiting.pop()
+            waiting += node.below()
+            if node is not self._root:
+                node.store.close()
+        for one in self._out:
+            if isinstance(one, PartReady) and one.store is not self._root.store:
+                one.store.close()
+        self._stack.clear()
+        self._out.clear()
+        self._root.streams = []
+        self._halted = self.idle = True
+
+    # Bytes
+
+    def _feed(self, node: Node, data: Buffer) -> None:
+        """More bytes of a part: into its store, then to its decoders."""
+        if node is not self._root and not self._keep(node, data):
             return
-        if codings:
-            self._chain = Chain(codings, Gate(self._budget))
-
-    def _take_begin(self) -> list[PartEvent]:
-        events, self._begin = self._begin, []
-        return events
-
-    def _events(self) -> Iterator[PartEvent]:
-        yield from self._take_begin()
-        while self._chain is not None:
-            if self._flow is None:
-                if not self._waiting:
-                    return
-                self._flow = self._chain.decode(self._waiting.pop(0))
-            yield from self._decoded(self._flow)
-            self._flow = None
-        self._waiting.clear()
-
-    def _decoded(self, pieces: Iterator[bytes]) -> Iterator[PartEvent]:
-        """Part events for decoded pieces; a `Stop` ends the part and all further decoding."""
-        chain = self._chain
-        assert chain is not None
-        try:
-            for piece in pieces:
-                if chain.applied:
-                    yield from self._piece(chain, piece)
-                elif chain.applied is False:
-                    break  # nothing is coded: the virgin part is all there is
-        except Stop as stop:
-            yield from self._stopped(chain, stop)
-            return
-        if chain.applied is False:
-            yield self._anomaly("coding-not-applied", f"declared: {chain.name}")
-            self._drop()
-
-    def _piece(self, chain: Chain, piece: bytes) -> Iterator[PartEvent]:
-        if chain.ended and not self._trailing:
-            self._trailing = True
-            if self._part is not None:
-                yield from self._join(self._part)
-        if self._part is None:
-            yield from self._open(PartBegin(chain.name, self._name, self._media_type, reading=1))
-            if self._chain is None:
+        if node.first is not None:
+            if len(node.first) + len(data) < FIRST:
+                node.first += data
                 return
-        if self._part is not None:
-            self._keep(piece)
-            yield PartData(self._part.path, piece)
+            if node.first:
+                node.first += data
+                data = bytes(node.first)
+            self._open(node, data, whole=False)
+        for opened in node.streams:
+            self._run(node, opened, opened.stream.feed, data)
+            if node.ended or self._halted:
+                return
 
-    def _keep(self, piece: bytes) -> None:
-        if self._kept is not None and not self._trailing:
-            self._kept.append(piece)
-            self._kept_size += len(piece)
-            if self._kept_size > JOINED_MAX:
-                self._kept = None
+    def _keep(self, node: Node, data: Buffer) -> bool:
+        if node.ended:
+            return False
+        try:
+            # A view is only valid now, and would keep alive what it looks at.
+            node.store.append(data if isinstance(data, bytes) else bytes(data))
+        except StoreFull as error:
+            self._tell_failure(node, node.path, Reason.ENGINE_FAILED, str(error))
+            for opened in node.streams:
+                self._close_children(node, opened)
+            node.streams, node.first = [], None
+            self._ready(node)
+            return False
+        return True
 
-    def _join(self, part: PartBegin) -> Iterator[PartEvent]:
-        """Something stands behind the end of the coding: scan both the decoded part alone and all of it together."""
-        kept, self._kept = self._kept, None
-        if kept is None:
-            raise Stop(Reason.MALFORMED, "There is something behind the end of the coded content.")
-        yield PartEnd(part.path)
-        self._part = None
-        yield from self._open(PartBegin(f"{part.path}/joined", part.name, part.media_type, reading=2))
-        for piece in kept:
-            yield PartData(f"{part.path}/joined", piece)
+    def _end(self, node: Node) -> None:
+        """No more bytes of a part will come."""
+        if node.first is not None:
+            data = bytes(node.first)
+            self._open(node, data, whole=True)
+            for opened in node.streams if data else ():
+                self._run(node, opened, opened.stream.feed, data)
+        for opened in node.streams:
+            if not self._halted:
+                self._run(node, opened, opened.stream.finish)
+                self._close_children(node, opened)
+        if self._halted:
+            self._give_up(node)
+            return
+        node.streams = []
+        if node is self._root:
+            self._stack[:0] = [node] if node.wholes else []  # it comes last, and is ready in `finish`
+        elif node.wholes:
+            self._stack.append(node)
+        else:
+            self._ready(node)
 
-    def _open(self, part: PartBegin) -> Iterator[PartEvent]:
-        self._part = part
-        yield part
-        if not self._budget.take_part(1):
-            yield PartFailed(part.path, Reason.OVER_LIMIT, f"The limit on {self._budget.spent} was reached.")
-            self._drop()
+    def _ready(self, node: Node) -> None:
+        if not node.ended:
+            node.ended = True
+            self._out.append(node.ready())
 
-    def _stopped(self, chain: Chain, stop: Stop) -> Iterator[PartEvent]:
-        if self._part is None:
-            yield from self._open(PartBegin(chain.name, self._name, self._media_type, reading=1))
-        if self._part is not None:
-            yield PartFailed(self._part.path, stop.reason, stop.detail)
-        self._drop()
+    # Decoders
 
-    def _close(self, chain: Chain) -> Iterator[PartEvent]:
-        """The end of a body that was decoded without an error."""
-        wrong = chain.not_applied()
-        for name in chain.trailing():
-            yield self._anomaly("junk-after-coding", name)
-        doubts = chain.doubts() + [f"The content coding {name} is declared but was not applied." for name in wrong]
-        if self._part is not None and doubts:
-            yield PartFailed(self._part.path, Reason.MALFORMED, doubts[0])
-        elif doubts and chain.applied:
-            yield from self._stopped(chain, Stop(Reason.MALFORMED, doubts[0]))
-        elif self._part is not None:
-            yield PartEnd(self._part.path)
-        self._drop()
+    def _open(self, node: Node, data: bytes | memoryview, *, whole: bool) -> None:
+        """The bids are made on the first bytes; everyone who wants to opens the part."""
+        node.first = None
+        without: frozenset[str] = frozenset()
+        if node is self._root and self._coding:
+            coded = CodedBody(self._coding, self._context(node.declared, Bid.YES))
+            without = coded.codings
+            opened = Opened(_CODING, 1)
+            opened.stream = coded
+            node.streams.append(opened)
+        if not data or node.audience is Audience.CLAMD:
+            return
+        sure = 0
+        for offer in self._registry.offers(Evidence(bytes(data[:FIRST]), whole, node.declared), without):
+            self._join(node, offer, sure)
+            sure += offer.bid is Bid.YES
 
-    def _anomaly(self, kind: str, detail: str) -> AnomalyFound:
-        return AnomalyFound(Anomaly(kind, "", detail))
+    def _join(self, node: Node, offer: Offer, reading: int) -> None:
+        entry = offer.entry
+        opened = Opened(entry.format.name, reading, entry.covers)
+        try:
+            decoder = entry.format.open(self._context(node.declared, offer.bid))
+        except Exception as error:
+            self._broke(node, opened, error)
+            return
+        if isinstance(decoder, Decoder):
+            opened.stream = decoder
+            node.streams.append(opened)
+        if isinstance(decoder, WholeDecoder):  # some are fed first and read the whole afterwards
+            opened.whole = decoder
+            node.wholes.append(opened)
 
-    def _drop(self) -> None:
-        """Decode no further."""
-        self._chain = self._flow = self._part = self._kept = None
-        self._waiting.clear()
-        self._plain = True
+    def _context(self, declared: Declared, bid: Bid) -> Context:
+        if self._gate is None:
+            self._gate = Gate(self._budget)
+        return Context(self._budget, self._gate, declared, bid)
+
+    def _run(self, node: Node, opened: Opened, step: Callable[..., Iterable[PartEvent]], *data: Buffer) -> None:
+        """Let a decoder that is fed take a step."""
+        try:
+            for event in step(*data):
+                self._handle(node, opened, event)
+                if opened.done or self._halted:
+                    return
+        except Exception as error:
+            self._broke(node, opened, error)
+
+    def _step(self) -> None:
+        """One event of the decoder that reads the last part of the stack."""
+        if self._budget.spent is not None:
+            self._halt()
+            return
+        node = self._stack[-1]
+        opened = node.wholes[0]
+        try:
+            if opened.events is None:  # one that failed when it was fed gets nothing more
+                opened.events = iter(opened.whole.read(node.store) if not opened.done else ())
+            event = next(opened.events, None)
+            if event is not None:
+                self._handle(node, opened, event)
+        except Exception as error:
+            self._broke(node, opened, error)
+            event = None
+        if self._halted or (event is not None and not opened.done):
+            return
+        opened.events = None  # the decoder's generator frees what it holds
+        self._close_children(node, opened)
+        node.wholes.pop(0)
+        if not node.wholes:
+            self._stack.remove(node)
+            self._ready(node)
+
+    def _broke(self, node: Node, opened: Opened, error: Exception) -> None:
+        """A decoder raised: it gets nothing more, the others go on."""
+        if isinstance(error, Stop):
+            reason, detail = error.reason, error.detail
+        elif isinstance(error, (StoreFull, MemoryError)):
+            reason, detail = Reason.ENGINE_FAILED, f"There is no room to open this ({opened.name})."
+        elif isinstance(error, ImportError):
+            reason, detail = Reason.UNSUPPORTED, f"What opens {opened.name} is not installed: {error}"
+        else:
+            reason, detail = Reason.MALFORMED, f"{opened.name}: {type(error).__name__}: {str(error)[:200]}"
+        self._failed(node, opened, PartFailed("", reason, detail))
+
+    # Events
+
+    def _handle(self, node: Node, opened: Opened, event: PartEvent) -> None:
+        if isinstance(event, PartData):
+            self._feed(opened.open[event.path], event.data)
+        elif isinstance(event, PartBegin):
+            self._begin(node, opened, event)
+        elif isinstance(event, PartEnd):
+            child = opened.open.pop(event.path)
+            if not child.ended:
+                self._end(child)
+        elif isinstance(event, PartFailed):
+            self._failed(node, opened, event)
+        else:
+            self._odd(node, event)
+
+    def _begin(self, node: Node, opened: Opened, event: PartBegin) -> None:
+        if event.path in opened.open:
+            raise ValueError("a part began twice")
+        path = self._new_path(node, event.path)
+        if not self._budget.take_part(node.depth + 1) or self._budget.spent is not None:
+            self._tell_failure(node, path, Reason.OVER_LIMIT, f"The limit on {self._budget.spent} was reached.")
+            self._halt()
+            return
+        names = tuple(dict.fromkeys(name for name in (event.name, *event.names) if name))
+        within = node.declared.within if opened.name == _CODING else opened.name
+        declared = Declared(names, event.media_type or "", event.charset, within)
+        node.said[opened.name] = opened.covers
+        opened.open[event.path] = Node(
+            path, declared, self._new_store(), node.depth + 1, event.reading + opened.reading, event.audience
+        )
+
+    def _failed(self, node: Node, opened: Opened, event: PartFailed) -> None:
+        """The decoder gives up the part itself, or one child of it."""
+        if not event.path:
+            opened.done = True
+            node.streams = [other for other in node.streams if other is not opened]
+            self._tell_failure(node, node.path, event.reason, event.detail)
+            for child in self._taken_children(opened):
+                self._end(child)
+            return
+        failed = opened.open.pop(event.path, None)
+        path = failed.path if failed is not None else _joined(node, event.path)
+        self._tell_failure(node, path, event.reason, event.detail)
+        if failed is not None and not failed.ended:
+            self._end(failed)
+
+    def _close_children(self, node: Node, opened: Opened) -> None:
+        """A decoder that forgot an end must not make its part disappear."""
+        for child in self._taken_children(opened):
+            self._tell_failure(node, child.path, Reason.MALFORMED, "The part did not end.")
+            self._end(child)
+
+    def _taken_children(self, opened: Opened) -> list[Node]:
+        children = [child for child in opened.open.values() if not child.ended]
+        opened.open = {}
+        return children
+
+    def _odd(self, node: Node, event: AnomalyFound) -> None:
+        node.troubled = True
+        said = event.anomaly
+        anomaly = Anomaly(said.kind, _joined(node, said.part) if said.part else node.path, said.detail)
+        if anomaly in self._anomalies or len(self._anomalies) > NOTES_MAX:
+            return
+        if len(self._anomalies) == NOTES_MAX:
+            anomaly = Anomaly("more-anomalies", "", f"There are more than {NOTES_MAX}; the others are not told.")
+        self._anomalies.add(anomaly)
+        self._out.append(AnomalyFound(anomaly))
+
+    def _tell_failure(self, node: Node, path: str, reason: Reason, detail: str) -> None:
+        node.troubled = True
+        if reason is Reason.OVER_LIMIT:
+            self._over = True
+        failure = PartFailed(path, reason, detail)
+        if failure not in self._failures and (len(self._failures) < NOTES_MAX or reason not in self._reasons):
+            self._failures.add(failure)
+            self._reasons.add(reason)
+            self._out.append(failure)
+
+    def _new_path(self, node: Node, key: str) -> str:
+        """An absolute path that no other part has."""
+        path, count = _joined(node, key), 1
+        while path in self._paths:
+            count += 1
+            path = f"{_joined(node, key)}~{count}"
+        self._paths.add(path)
+        return path
+
+    # The end
+
+    def _halt(self) -> None:
+        """The budget is spent: nothing is decoded any more, and what there is of the open parts is ready."""
+        if self._halted:
+            return
+        self._halted = self.idle = True
+        if not self._over:
+            self._tell_failure(self._root, "", Reason.OVER_LIMIT, f"The limit on {self._budget.spent} was reached.")
+        for node in (*self._stack, *self._root.below()):
+            if node is not self._root:  # it may still grow; `finish` tells of it
+                self._give_up(node)
+        self._stack.clear()
+        self._root.troubled = True
+        self._root.streams = []
+
+    def _give_up(self, node: Node) -> None:
+        """The part and all parts in it are ready as they are."""
+        for child in node.below():
+            self._give_up(child)
+        node.troubled = True
+        self._ready(node)
+
+    def _taken(self) -> Iterable[WalkEvent]:
+        if not self._out:
+            return _NOTHING
+        out, self._out = self._out, []
+        return out
+
+
+def _joined(node: Node, key: str) -> str:
+    key = shortened(key)
+    return f"{node.base}/{key}" if node.base else key

@@ -1,0 +1,106 @@
+"""The registry of formats: one line each, in an explicit tuple; and the bids they make on the first bytes of a part.
+
+A bid is asked for only where the line says so, because almost every body of the web is no container at all and must
+pass at the cost of two look-ups. Format modules are light; what is heavy in them loads when a part is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+
+from msgspec import Struct
+
+from icapscan.unwrap.contract import Bid, Evidence, Format
+
+MAGIC = 2
+"""Bytes that the look-up is made with; no prefix is shorter."""
+
+
+class Entry(Struct, frozen=True):
+    """A format, and when it is asked for a bid: where a prefix or a declared type fits. With neither: always."""
+
+    format: Format
+    prefixes: tuple[bytes, ...] = ()
+    """First bytes, two or more; the bid itself looks closer."""
+    types: tuple[str, ...] = ()
+    """Declared media types, lower case: ``application/zip``, or ``multipart/*`` for all of a kind."""
+    coding: str = ""
+    """The content coding that undoes the same format: a body that declares it is not opened by both."""
+    covers: bool = False
+    """The parts it finds hold every byte of the container. Where it met no anomaly, nobody scans the whole again."""
+
+
+class Offer(Struct, frozen=True):
+    """A format that wants to open a part."""
+
+    entry: Entry
+    bid: Bid
+
+
+class Registry:
+    """Formats in the order in which they become readings where their bids are equal."""
+
+    __slots__ = ("_always", "_by_kind", "_by_magic", "_by_type", "_entries")
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._entries = tuple(entries)
+        self._by_magic: dict[bytes, list[int]] = {}
+        self._by_type: dict[str, list[int]] = {}
+        self._by_kind: dict[str, list[int]] = {}
+        self._always: list[int] = []
+        for number, entry in enumerate(self._entries):
+            for prefix in entry.prefixes:
+                if len(prefix) < MAGIC:
+                    raise ValueError(f"a prefix of {entry.format.name} is shorter than {MAGIC} bytes")
+                self._by_magic.setdefault(prefix[:MAGIC], []).append(number)
+            for media_type in entry.types:
+                if media_type.endswith("/*"):
+                    self._by_kind.setdefault(media_type[:-2], []).append(number)
+                else:
+                    self._by_type.setdefault(media_type, []).append(number)
+            if not (entry.prefixes or entry.types):
+                self._always.append(number)
+
+    def offers(self, evidence: Evidence, without: frozenset[str] = frozenset()) -> list[Offer]:
+        """Who wants to open a part, the surest first, then in the order of the registry.
+
+        ``without``: content codings that are being undone already. Never raises.
+        """
+        first, media_type = evidence.first, evidence.declared.media_type
+        asked = [*self._always, *self._by_magic.get(first[:MAGIC], ())]
+        if media_type:
+            asked += self._by_type.get(media_type, ())
+            asked += self._by_kind.get(media_type.partition("/")[0], ())
+        if not asked:
+            return []
+        offers = []
+        for number in sorted(set(asked)):
+            entry = self._entries[number]
+            if entry.coding not in without or not entry.coding:
+                bid = _bid(entry.format, evidence)
+                if bid is not Bid.NO:
+                    offers.append(Offer(entry, bid))
+        offers.sort(key=lambda offer: -offer.bid)
+        return offers
+
+
+def _bid(format: Format, evidence: Evidence) -> Bid:
+    try:
+        return format.bid(evidence)
+    except Exception:
+        return Bid.YES  # a mistake of ours; opening the part shows it, or finds what is there
+
+
+@cache
+def registry() -> Registry:
+    """All formats that are built in."""
+    return Registry(FORMATS)
+
+
+# Mail and text first, then archives, then documents: the order of equally sure readings.
+FORMATS: tuple[Entry, ...] = (
+    # mail, form-data, text
+    # archives
+    # documents
+)
