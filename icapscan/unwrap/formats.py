@@ -12,6 +12,9 @@ from functools import cache
 from msgspec import Struct
 
 from icapscan.unwrap.contract import Bid, Evidence, Format
+from icapscan.unwrap.single import SINGLE_FORMATS
+from icapscan.unwrap.tar import TarFormat
+from icapscan.unwrap.zip import ZipFormat
 
 MAGIC = 2
 """Bytes that the look-up is made with; no prefix is shorter."""
@@ -102,5 +105,8 @@ def registry() -> Registry:
 FORMATS: tuple[Entry, ...] = (
     # mail, form-data, text
     # archives
+    Entry(ZipFormat()),  # always: a zip may begin anywhere
+    Entry(TarFormat()),  # always: its magic does not stand at the start, and old ones have none
+    *(Entry(one, one.prefixes, coding=one.coding) for one in SINGLE_FORMATS),
     # documents
 )

@@ -455,6 +455,8 @@ def test_a_body_that_nothing_opens_is_neither_copied_nor_stored() -> None:
     finally:
         tracemalloc.stop()
     assert grown < 4 * KIB and not made
+    walker = Walker(Budget(Limits()), lambda: PartStore.of(b""), PartStore.of(b""), formats=Registry(()))
+    walker.feed(body)
     assert walker.idle
 
 

@@ -1,0 +1,104 @@
+"""One compressed stream inside an archive: bounded output, a running CRC, and what was decoded before an error."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Generator
+
+from icapscan.findings import Reason
+from icapscan.limits import KIB
+from icapscan.unwrap.gate import Gate, Stop
+from icapscan.unwrap.streams import Broken, Buffer, Stream, TooLarge
+
+PIECE = 64 * KIB
+"""Input given to a decompressor at once: what it does not take is copied."""
+_SALVAGE_SIZES = (4096, 64, 1)
+
+
+class Unpacker:
+    """Drives one `Stream`. `run` yields output and returns how much input was used; raises `Stop`."""
+
+    __slots__ = ("_gate", "_stream", "crc", "eof", "size", "used")
+
+    def __init__(self, stream: Stream, gate: Gate) -> None:
+        self._stream = stream
+        self._gate = gate
+        self.eof = False
+        """The stream has ended by itself."""
+        self.size = 0
+        """Bytes of output so far."""
+        self.used = 0
+        """Bytes of input so far."""
+        self.crc = 0
+        """CRC-32 of the output so far."""
+
+    def run(self, data: Buffer) -> Generator[bytes, None, int]:
+        """Decode ``data``; returns how many of its bytes belong to the stream."""
+        view = memoryview(data)
+        for at in range(0, len(view), PIECE):
+            piece = bytes(view[at : at + PIECE])
+            left = yield from self._piece(piece)
+            self.used += len(piece) - left
+            if self.eof:
+                return at + len(piece) - left
+        return len(view)
+
+    def flush(self) -> Generator[bytes, None, None]:
+        """No more input: what the stream still holds back."""
+        yield from self._piece(b"")
+
+    def _piece(self, data: Buffer) -> Generator[bytes, None, int]:
+        stream = self._stream
+        while True:
+            limit = self._gate.room()
+            before = stream.copy()
+            try:
+                out, data = stream.step(data, limit)
+            except TooLarge as error:
+                self._gate.stop(str(error))
+            except Broken as error:
+                if before is not None:
+                    yield from self._salvage(before, data)
+                raise Stop(Reason.MALFORMED, f"The compressed data is damaged: {error}.") from None
+            if out:
+                yield from self._count(out)
+            if stream.eof:
+                self.eof = True
+                return len(data)
+            if not data and len(out) < limit:
+                return 0
+
+    def _count(self, out: bytes) -> Generator[bytes, None, None]:
+        self.size += len(out)
+        self.crc = zlib.crc32(out, self.crc)
+        within = self._gate.took(len(out))
+        yield out
+        if not within:
+            self._gate.stop()
+
+    def _salvage(self, stream: Stream, data: Buffer) -> Generator[bytes, None, None]:
+        """What a failed step had decoded before the error: again from a copy, with less and less input at once."""
+        for size in _SALVAGE_SIZES:
+            stream, data = yield from self._advance(stream, bytes(data), size)
+        yield from self._advance(stream, data, 1, limit=1)
+
+    def _advance(
+        self, stream: Stream, data: Buffer, size: int, limit: int = PIECE
+    ) -> Generator[bytes, None, tuple[Stream, Buffer]]:
+        while data:
+            piece, rest = data[:size], data[size:]
+            while True:
+                self._gate.room()
+                before = stream.copy()
+                assert before is not None
+                try:
+                    out, left = stream.step(piece, limit)
+                except Broken:
+                    return before, data[-len(piece) - len(rest) :]
+                if out:
+                    yield from self._count(out)
+                piece = left
+                if not piece and len(out) < limit:
+                    break
+            data = rest
+        return stream, data

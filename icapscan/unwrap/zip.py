@@ -1,0 +1,81 @@
+"""Zip archives (PKWARE APPNOTE.TXT), read as both kinds of reader do: as a stream, and by the directory.
+
+Members are emitted by the stream view as they arrive; when the part is complete the directory view adds what it
+reaches beyond that (`zip_stream.py`, `zip_entries.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from icapscan.store import PartStore
+from icapscan.unwrap import zip_headers as zh
+from icapscan.unwrap.contract import Bid, Context, Evidence
+from icapscan.unwrap.events import PartEvent
+from icapscan.unwrap.gate import Stop
+from icapscan.unwrap.members import Members, spent
+from icapscan.unwrap.streams import Buffer
+from icapscan.unwrap.zip_entries import DirectoryView
+from icapscan.unwrap.zip_stream import StreamView
+
+_STARTS = (zh.LOCAL, zh.END, zh.DESCRIPTOR + zh.LOCAL, zh.NOT_SPANNED + zh.LOCAL, zh.END64)
+_TAR_MAGIC = slice(257, 262)
+
+
+class ZipFormat:
+    """Bids YES on a part that begins like a zip, MAYBE on any other that may hold one further in (SFX, polyglots)."""
+
+    name = "zip"
+
+    def bid(self, evidence: Evidence) -> Bid:
+        first, declared = evidence.first, evidence.declared
+        if first.startswith(_STARTS):
+            return Bid.YES
+        if evidence.whole:
+            return Bid.MAYBE if zh.LOCAL in first or zh.END in first else Bid.NO
+        if declared.media_type.startswith(("message/", "multipart/")) or first[_TAR_MAGIC] == b"ustar":
+            return Bid.NO  # those decoders hand out every byte, what stands before and behind included
+        return Bid.MAYBE
+
+    def open(self, context: Context) -> ZipDecoder:
+        return ZipDecoder(context)
+
+
+class ZipDecoder:
+    """Both views of one zip: `feed` and `finish` for the stream, then `read` for the directory."""
+
+    __slots__ = ("_context", "_done", "_fed", "_members", "_stream", "_sure")
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._members = Members(context)
+        self._sure = context.bid is Bid.YES
+        self._stream = StreamView(self._members, self._sure)
+        self._fed = False
+        self._done = False
+        """The budget is spent."""
+
+    def feed(self, data: Buffer) -> Iterator[PartEvent]:
+        self._fed = True
+        return self._guarded(self._stream.feed(data))
+
+    def finish(self) -> Iterator[PartEvent]:
+        self._fed = True
+        return self._guarded(self._stream.finish())
+
+    def read(self, store: PartStore) -> Iterator[PartEvent]:
+        """The directory view. Where the part was not fed, the stream view comes first."""
+        if not self._fed:
+            for piece in store.pieces():
+                yield from self.feed(piece)
+            yield from self.finish()
+        yield from self._guarded(DirectoryView(self._members, self._stream, self._sure).read(store))
+
+    def _guarded(self, events: Iterator[PartEvent]) -> Iterator[PartEvent]:
+        if self._done:
+            return
+        try:
+            yield from events
+        except Stop as stop:
+            self._done = True
+            yield spent(stop)
