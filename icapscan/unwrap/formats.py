@@ -12,6 +12,7 @@ from functools import cache
 from msgspec import Struct
 
 from icapscan.unwrap.contract import Bid, Evidence, Format
+from icapscan.unwrap.mime import MIME, UNDECLARED
 from icapscan.unwrap.single import SINGLE_FORMATS
 from icapscan.unwrap.tar import TarFormat
 from icapscan.unwrap.zip import ZipFormat
@@ -104,6 +105,8 @@ def registry() -> Registry:
 # Mail and text first, then archives, then documents: the order of equally sure readings.
 FORMATS: tuple[Entry, ...] = (
     # mail, form-data, text
+    Entry(MIME, covers=True),
+    Entry(UNDECLARED),
     # archives
     Entry(ZipFormat()),  # always: a zip may begin anywhere
     Entry(TarFormat()),  # always: its magic does not stand at the start, and old ones have none

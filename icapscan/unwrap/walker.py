@@ -303,8 +303,10 @@ class Walker:
             self._halt()
             return
         names = tuple(dict.fromkeys(name for name in (event.name, *event.names) if name))
-        within = node.declared.within if opened.name == _CODING else opened.name
-        declared = Declared(names, event.media_type or "", event.charset, within)
+        within, content_type = opened.name, event.content_type
+        if opened.name == _CODING:
+            within, content_type = node.declared.within, node.declared.content_type
+        declared = Declared(names, event.media_type or "", event.charset, within, content_type, event.in_skeleton)
         node.said[opened.name] = opened.covers
         opened.open[event.path] = Node(
             path, declared, self._new_store(), node.depth + 1, event.reading + opened.reading, event.audience

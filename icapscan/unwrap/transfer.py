@@ -1,0 +1,288 @@
+"""Content-Transfer-Encodings (RFC 2045 section 6) undone piece by piece, whole blocks at a time.
+
+A decoder of a transfer encoding is fed with pieces in any split and gives decoded bytes; it never gives more bytes
+than it was fed, so nothing here can be a bomb. It never fails: what a strict reader would refuse is decoded leniently
+and noted as a `Doubt`, and whoever drives it asks for the other readings that the doubt calls for.
+"""
+
+from __future__ import annotations
+
+import binascii
+import enum
+import re
+from typing import Protocol
+
+import pybase64
+
+from icapscan.limits import KIB
+
+
+class Doubt(enum.Enum):
+    """Something in the encoded bytes that readers do not agree about."""
+
+    JUNK = "base64-junk"
+    """Characters outside the alphabet."""
+    PADDING = "base64-padding"
+    """Padding in the middle, or too much or too little of it."""
+    CUT = "base64-cut"
+    """The last quad is not complete."""
+    URL_SAFE = "base64-url-safe"
+    """``-`` or ``_`` of RFC 4648 section 5."""
+    ESCAPE = "quoted-printable-escape"
+    """``=`` before something that is neither two hexadecimal digits nor a line end."""
+
+
+class Transfer(Protocol):
+    """One transfer encoding of one body part being undone."""
+
+    doubts: set[Doubt]
+
+    def feed(self, data: bytes) -> bytes:
+        """More encoded bytes: what can be decoded now, perhaps nothing."""
+        ...
+
+    def finish(self) -> bytes:
+        """The encoded bytes are complete: the rest."""
+        ...
+
+
+class Identity:
+    """7bit, 8bit, binary: nothing to undo."""
+
+    __slots__ = ("doubts",)
+
+    def __init__(self) -> None:
+        self.doubts: set[Doubt] = set()
+
+    def feed(self, data: bytes) -> bytes:
+        return data
+
+    def finish(self) -> bytes:
+        return b""
+
+
+class Base64Reading(enum.Enum):
+    """How a reader of base64 takes what RFC 2045 6.8 leaves open or forbids."""
+
+    LENIENT = "lenient"
+    """Skip what is not in the alphabet; padding ends a run and the next one begins at once."""
+    STOP_AT_PADDING = "stop-at-padding"
+    IGNORE_PADDING = "ignore-padding"
+    STOP_AT_JUNK = "stop-at-junk"
+    URL_SAFE = "url-safe"
+    CLEAN_LINES = "clean-lines"
+    """Leave out lines with characters outside the alphabet or with broken quads (but for the last); restart at each."""
+    AFTER_BLANK = "after-blank"
+    """Restart at blank lines."""
+
+
+_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_SPACE = b"\r\n \t"
+_JUNK = bytes(code for code in range(256) if code not in _ALPHABET and code != ord("="))
+_JUNK_OR_PAD = _JUNK + b"="
+_NOT_SPACE_JUNK = re.compile(rb"[^A-Za-z0-9+/=\s]")
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+_LINE_MAX = 64 * KIB
+
+
+class Base64:
+    """base64 (RFC 2045 6.8), decoded leniently across lines."""
+
+    __slots__ = ("_at_pad", "_junk", "_pads", "_pending", "_stopped", "doubts", "reading")
+
+    def __init__(self, reading: Base64Reading = Base64Reading.LENIENT) -> None:
+        self.doubts: set[Doubt] = set()
+        self.reading = reading
+        self._pending = b""
+        """Less than a quad."""
+        self._pads = 0
+        """Padding characters seen since the last character of the alphabet."""
+        self._at_pad = 0
+        """Characters of the quad that this padding stands behind."""
+        self._stopped = False
+        self._junk = _JUNK_OR_PAD if reading is Base64Reading.IGNORE_PADDING else _JUNK
+
+    def feed(self, data: bytes) -> bytes:
+        if self._stopped:
+            return b""
+        if self.reading is not Base64Reading.LENIENT or self._pads:
+            return self._careful(data)
+        text = self._pending + data.translate(None, _SPACE)
+        whole = len(text) & ~3
+        try:
+            out = pybase64.b64decode(text[:whole], validate=True)
+        except binascii.Error:
+            return self._careful(data)
+        if text[whole - 1 : whole] == b"=":
+            self._pads = 2 if text[whole - 2 : whole] == b"==" else 1
+            self._at_pad = 4 - self._pads
+        self._pending = b""
+        rest = text[whole:]
+        if not rest:
+            return out
+        if self._pads or rest.translate(None, _ALPHABET):
+            return out + self._careful(rest)
+        self._pending = rest
+        return out
+
+    def finish(self) -> bytes:
+        self._settle(False)
+        pending, self._pending = self._pending, b""
+        if pending:
+            self.doubts.add(Doubt.CUT)
+        return _quad(pending)
+
+    def _careful(self, data: bytes) -> bytes:
+        reading = self.reading
+        if reading is Base64Reading.URL_SAFE:
+            data = data.translate(_URL_SAFE)
+        kept = data.translate(None, self._junk)
+        stop = False
+        if len(kept) != len(data):
+            junk = _NOT_SPACE_JUNK.search(data)
+            if junk is not None:
+                self.doubts.add(Doubt.JUNK)
+                if b"-" in data or b"_" in data:
+                    self.doubts.add(Doubt.URL_SAFE)
+                stop = reading is Base64Reading.STOP_AT_JUNK
+                if stop:
+                    kept = data[: junk.start()].translate(None, self._junk)
+        pending, self._pending = self._pending, b""
+        out = self._runs(pending + kept)
+        self._stopped = self._stopped or stop
+        return out
+
+    def _runs(self, text: bytes) -> bytes:
+        """Characters of the alphabet and padding only; what is pending is at the start."""
+        out = []
+        runs = text.split(b"=")
+        last = len(runs) - 1
+        for index, run in enumerate(runs):
+            if run:
+                self._settle(True)
+                if self._stopped:
+                    return b"".join(out)
+            whole = len(run) & ~3
+            if whole:
+                out.append(pybase64.b64decode(run[:whole]))
+            if index == last:
+                self._pending = run[whole:]
+            else:
+                if run:
+                    self._at_pad = len(run) & 3
+                    out.append(_quad(run[whole:]))
+                self._pads += 1
+        return b"".join(out)
+
+    def _settle(self, more: bool) -> None:
+        """A run of padding is over; ``more`` characters follow it."""
+        if not self._pads:
+            return
+        if more or self._at_pad + self._pads != 4:
+            self.doubts.add(Doubt.PADDING)
+        if more and self.reading is Base64Reading.STOP_AT_PADDING:
+            self._stopped = True
+        self._pads = self._at_pad = 0
+
+
+def _quad(rest: bytes) -> bytes:
+    """What two or three characters of a quad are worth."""
+    return pybase64.b64decode(rest + b"=" * (4 - len(rest))) if len(rest) > 1 else b""
+
+
+class Base64Lines:
+    """base64 in the readings that go by lines. Only ever used for what the first reading had doubts about."""
+
+    __slots__ = ("_first", "_inner", "_line", "_reading", "doubts")
+
+    def __init__(self, reading: Base64Reading) -> None:
+        self.doubts: set[Doubt] = set()
+        self._reading = reading
+        self._line = b""
+        self._inner = Base64()
+
+    def feed(self, data: bytes) -> bytes:
+        lines = (self._line + data).split(b"\n")
+        self._line = lines.pop()
+        if len(self._line) > _LINE_MAX:  # no base64 line of a mail; the other readings have it
+            lines.append(self._line)
+            self._line = b""
+        return b"".join(map(self._take, lines))
+
+    def finish(self) -> bytes:
+        line, self._line = self._line, b""
+        return self._take(line) + self._inner.finish()
+
+    def _take(self, line: bytes) -> bytes:
+        line = line.strip()
+        if self._reading is Base64Reading.AFTER_BLANK:
+            return self._inner.feed(line) if line else self._restart()
+        if _LINE.fullmatch(line) is None:
+            return b""
+        return self._restart() + self._inner.feed(line)
+
+    def _restart(self) -> bytes:
+        out = self._inner.finish()
+        self._inner = Base64()
+        return out
+
+
+_LINE = re.compile(rb"[A-Za-z0-9+/]+={0,3}")
+
+
+def base64(reading: Base64Reading) -> Transfer:
+    """A decoder of base64 in this reading."""
+    if reading in (Base64Reading.CLEAN_LINES, Base64Reading.AFTER_BLANK):
+        return Base64Lines(reading)
+    return Base64(reading)
+
+
+class QuotedReading(enum.Enum):
+    """How a reader of quoted-printable takes an ``=`` that stands before nothing legal."""
+
+    KEEP = "keep"
+    DROP = "drop"
+
+
+_BLANKS_MAX = 1000
+"""White space between the ``=`` of a soft line break and the end of the line."""
+_BAD = re.compile(rb"=(?![0-9A-Fa-f]{2}|[ \t]{0,1000}\r?\n)")
+_SOFT_BLANKS = re.compile(rb"=[ \t]{1,1000}\r?\n")
+_OPEN_END = re.compile(rb"=(?:[0-9A-Fa-f]|[ \t]{0,1000}\r?)?\Z")
+_SOFT_END = re.compile(rb"=[ \t]{0,1000}\r?\Z")
+
+
+class QuotedPrintable:
+    """quoted-printable (RFC 2045 6.7), lenient: any case, blanks behind a soft line break, no bound on lines."""
+
+    __slots__ = ("_pending", "_reading", "doubts")
+
+    def __init__(self, reading: QuotedReading = QuotedReading.KEEP) -> None:
+        self.doubts: set[Doubt] = set()
+        self._reading = reading
+        self._pending = b""
+
+    def feed(self, data: bytes) -> bytes:
+        if self._pending:
+            data = self._pending + data
+            self._pending = b""
+        # an "=" close to the end may belong to what comes next
+        at = data.rfind(b"=", max(0, len(data) - _BLANKS_MAX - 2))
+        if at >= 0 and _OPEN_END.match(data, at) is not None:
+            self._pending = data[at:]
+            data = data[:at]
+        return self._decode(data)
+
+    def finish(self) -> bytes:
+        pending, self._pending = self._pending, b""
+        return b"" if _SOFT_END.match(pending) else self._decode(pending)
+
+    def _decode(self, data: bytes) -> bytes:
+        if b"=" not in data:
+            return data
+        if _BAD.search(data) is not None:
+            self.doubts.add(Doubt.ESCAPE)
+            data = _BAD.sub(b"=3D" if self._reading is QuotedReading.KEEP else b"", data)
+        if _SOFT_BLANKS.search(data) is not None:
+            data = _SOFT_BLANKS.sub(b"=\n", data)
+        return binascii.a2b_qp(data)
