@@ -49,7 +49,7 @@ class Exchange(Protocol):
 def open_exchange(now: Transaction) -> Exchange:
     """The heads are complete: the service's own part begins."""
     assert now.route is not None
-    return EchoExchange(now) if now.route.settings.kind == "echo" else ScanExchange(now)
+    return EchoExchange(now) if now.route.echo else ScanExchange(now)
 
 
 class FixedExchange:

@@ -20,6 +20,8 @@ class Service(Struct, frozen=True):
     name: str
     settings: ServiceSettings
     methods: frozenset[bytes]
+    echo: bool
+    """It copies back and scans nothing."""
 
 
 class Page(Struct, frozen=True):
@@ -40,7 +42,7 @@ class RenderPage(Protocol):
 class Generation:
     """One state of configuration, engines and ISTag. Retired by a reload, freed when its last transaction ended."""
 
-    __slots__ = ("_on_free", "_retired", "_users", "render_page", "routes", "scanner", "settings", "stationery")
+    __slots__ = ("_on_free", "_retired", "render_page", "routes", "scanner", "settings", "stationery", "users")
 
     def __init__(
         self,
@@ -56,23 +58,20 @@ class Generation:
         self.render_page = render_page
         self.routes = routes(settings)
         self._on_free = on_free
-        self._users = 0
+        self.users = 0
+        """Transactions that began with this generation and have not ended; each counts itself in."""
         self._retired = False
 
-    def enter(self) -> None:
-        """One more transaction uses this generation."""
-        self._users += 1
-
     def leave(self) -> None:
-        """That transaction ended."""
-        self._users -= 1
-        if self._retired and self._users == 0:
+        """One of the transactions counted in `users` ended."""
+        self.users -= 1
+        if self._retired and self.users == 0:
             self._on_free()
 
     def retire(self) -> None:
         """No new transaction will use it."""
         self._retired = True
-        if self._users == 0:
+        if self.users == 0:
             self._on_free()
 
     def set_istag(self, istag: str) -> None:
@@ -85,7 +84,7 @@ def routes(settings: Settings) -> dict[bytes, Service]:
     """Normal URI path to service: each by its name and its aliases (PROTOCOL S27, E)."""
     table: dict[bytes, Service] = {}
     for name, service in settings.services.items():
-        route = Service(name, service, frozenset(method.encode() for method in service.methods))
+        route = Service(name, service, frozenset(method.encode() for method in service.methods), service.kind == "echo")
         for alias in (name, *service.aliases):
             table[b"/" + alias.encode() if alias else b""] = route
     return table

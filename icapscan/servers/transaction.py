@@ -29,7 +29,7 @@ class Transaction(TransactionRecord):
 
     def __init__(self, generation: Generation, started: float, bytes_in: int) -> None:
         """Its first ``bytes_in`` bytes are there; ``started`` is on the clock of the event loop."""
-        generation.enter()
+        generation.users += 1
         self.generation = generation
         self.stationery = generation.stationery
         """With the ISTag at the first byte: a change while the scan runs must not label it as the newer engine's."""
