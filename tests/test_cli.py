@@ -46,18 +46,26 @@ class Run:
         return [json.loads(line) for line in self.out.splitlines()]
 
 
+MBOX = (
+    b"From a@example.org Mon Jan  1 00:00:00 2024\nSubject: one\n\nhello\nFrom me to you\n\n"
+    b"From Russia with love at 10:00 in 1963\nand text\n\n"
+    b"From b@example.org Mon Jan  1 00:00:00 2024\r\nSubject: two\n\n" + EICAR + b"\n"
+)
+SECOND = MBOX.rindex(b"From b")
+
+
 # Help and usage
 
 
 def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     run = Run(capsys, "--help")
     assert run.code == 0
-    for command in ("serve", "scan", "config"):
+    for command in ("serve", "scan", "explain", "config"):
         assert f"\n  {command} " in run.out
 
 
 def test_help_of_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in (["serve"], ["scan"], ["config"], ["config", "check"], ["config", "show"]):
+    for command in (["serve"], ["scan"], ["explain"], ["config"], ["config", "check"], ["config", "show"]):
         run = Run(capsys, *command, "--help")
         assert run.code == 0 and "Usage: icapscan" in run.out
 
@@ -509,6 +517,106 @@ def test_auto_sees_http_where_it_is_proper_and_never_holds_text_for_broken_http(
     (tmp_path / "file").write_bytes(response(b"x", b"Content-Length: 1"))
     run = Run(capsys, "scan", "--json", tmp_path / "file", "--set", f"engines.yara.rules={rule}")
     assert run.objects[0]["verdict"] == "infected", "the file as it is counts too"
+
+
+# Mailboxes, and what is in a file
+
+
+def test_a_mailbox_is_scanned_message_by_message(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    box = tmp_path / "file.mbox"
+    box.write_bytes(MBOX)
+    run = Run(capsys, "scan", "--json", box)
+    assert run.code == 1
+    assert [(one["path"], one["verdict"], one["size"]) for one in run.objects] == [
+        (f"{box}:1", "clean", SECOND),
+        (f"{box}:2", "infected", len(MBOX) - SECOND),
+    ], "no byte is lost, and text that begins with From is no separator"
+    assert [one["path"] for one in Run(capsys, "explain", "--json", box).objects] == [f"{box}:1", f"{box}:2"]
+    assert len(Run(capsys, "scan", "--json", "--as", "mail", box).objects) == 2
+    for name, arguments in (("file.mbox", ["--as", "file"]), ("one.eml", []), ("one.eml", ["--as", "mail"])):
+        (tmp_path / name).write_bytes(MBOX)
+        assert len(Run(capsys, "scan", "--json", tmp_path / name, *arguments).objects) == 1
+
+
+def test_a_mailbox_on_standard_input(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "icapscan", "scan", "--json", "-"], input=MBOX, capture_output=True, timeout=60
+    )
+    assert [json.loads(line)["path"] for line in done.stdout.splitlines()] == ["-:1", "-:2"]
+
+
+def test_one_message_with_a_from_line_keeps_its_path(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "mail").write_bytes(MBOX[:SECOND])
+    assert [one["path"] for one in Run(capsys, "scan", "--json", tmp_path).objects] == [str(tmp_path / "mail")]
+
+
+def test_what_lies_in_a_maildir_is_mail(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    rule = tmp_path / "mail.yar"
+    rule.write_text('rule Mail { condition: filetype == "message/rfc822" }')
+    for name in ("cur", "new", "tmp", "other"):
+        (tmp_path / "md" / name).mkdir(parents=True)
+        (tmp_path / "md" / name / "1.a:2,S").write_bytes(b"X-Nothing: known\n\nbody\n")
+    run = Run(capsys, "scan", "--json", tmp_path / "md", "--set", f"engines.yara.rules={rule}")
+    infected = {Path(one["path"]).parent.name for one in run.objects if one["verdict"] == "infected"}
+    assert infected == {"cur", "new"}
+
+
+PART_KEYS = ["path", "name", "media_type", "size", "sha256", "leaf", "reading"]
+
+
+def test_explain_gives_one_object_for_each_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "a.bin"
+    file.write_bytes(b"\0nothing known")
+    run = Run(capsys, "explain", "--json", file)
+    (one,) = run.objects
+    assert run.code == 0 and list(one) == ["path", "parts", "anomalies"]
+    (part,) = one["parts"]
+    assert list(part) == PART_KEYS
+    digest = hashlib.sha256(b"\0nothing known").hexdigest()
+    assert one == {
+        "path": str(file),
+        "parts": [dict(zip(PART_KEYS, ["", "a.bin", None, 14, digest, True, 0], strict=True))],
+        "anomalies": [],
+    }
+
+
+def test_explain_shows_the_readings_of_a_coded_response(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    body = gzip.compress(b"\0plain")
+    file = tmp_path / "x"
+    file.write_bytes(response(body, b"Content-Encoding: gzip", b"Content-Length: %d" % len(body)))
+    (one,) = Run(capsys, "explain", "--json", "--as", "http", file).objects
+    assert [(part["path"], part["size"], part["leaf"], part["reading"]) for part in one["parts"]] == [
+        ("", len(body), False, 0),
+        ("gzip", 6, True, 1),
+    ]
+    assert one["anomalies"] == []
+    file.write_bytes(response(body[:-6], b"Content-Encoding: gzip", b"Content-Length: 3"))
+    (one,) = Run(capsys, "explain", "--json", "--as", "http", file).objects
+    assert {part["path"] for part in one["parts"]} >= {"", "gzip", "reading 2", "reading 2/gzip"}
+    assert {(odd["kind"], odd["part"]) for odd in one["anomalies"]} >= {("malformed", "gzip"), ("malformed", "")}
+
+
+def test_explain_draws_a_tree(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    body = gzip.compress(b"\0plain") + b"\x1b[31m"
+    file = tmp_path / "x\x1b[31m"
+    file.write_bytes(response(body, b"Content-Encoding: gzip", b"Content-Length: %d" % len(body)))
+    out = Run(capsys, "explain", "--as", "http", file).out
+    assert "opened as content-coding" in out and "reading 1" in out and "junk-after-coding: gzip" in out
+    assert "6 bytes" in out and "\x1b" not in out
+
+
+def test_explain_scans_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "eicar").write_bytes(EICAR)
+    run = Run(capsys, "explain", "--json", tmp_path)
+    assert run.code == 0 and "findings" not in run.out
+
+
+def test_explain_of_what_cannot_be_read(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    run = Run(capsys, "explain", "--json", tmp_path)
+    assert run.code == 2 and run.objects[0]["parts"] == []
+    assert run.objects[0]["anomalies"][0]["kind"] == "unreadable"
+    assert Run(capsys, "explain", tmp_path / "none").code == 3
 
 
 def test_auto_and_mail_give_the_media_type_of_mail(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -13,8 +13,11 @@ from icapscan.engines.fanout import Fanout
 from icapscan.errors import StoreFull
 from icapscan.findings import Finding, Level, Reason, Unscanned, Verdict
 from icapscan.limits import Limits
-from icapscan.pipeline import Scan, Scanner, Subject
+from icapscan.pipeline import PARTS_AT_ONCE, Scan, Scanner, Subject
 from icapscan.store import Purse
+from icapscan.unwrap.events import Audience
+from icapscan.unwrap.formats import Entry, Registry
+from tests.unwrap.toys import BOX_MAGIC, CHEST_MAGIC, TOYS, Toy, box, frame, part
 
 BAD = b"-bad-"
 
@@ -205,6 +208,148 @@ def test_d109_no_room_for_a_decoded_part_is_our_failure_not_clean() -> None:
     purse = Purse(len(body) + 100, 0)
     verdict = scan(body, Looks(), purse=purse, subject=Subject(content_encoding=b"gzip"))
     assert (verdict.level, verdict.reason) == (Level.UNSCANNED, Reason.ENGINE_FAILED)
+
+
+# Parts
+
+
+@pytest.fixture
+def toys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The toy formats in place of the real ones."""
+    monkeypatch.setattr("icapscan.unwrap.walker.registry", lambda: TOYS)
+
+
+@pytest.mark.usefixtures("toys")
+@pytest.mark.parametrize("magic", [BOX_MAGIC, CHEST_MAGIC])
+@pytest.mark.parametrize("piece", [1, 1 << 16])
+def test_every_part_goes_to_the_engines_with_its_path(magic: bytes, piece: int) -> None:
+    engine = Looks()
+    inner = box(part(b"x", b"deep"), magic=magic)
+    body = box(part(b"1", b"one"), part(b"2", inner), magic=magic)
+    assert scan(body, engine, piece=piece).level is Level.CLEAN
+    assert {path: data for path, data, _, _ in engine.seen} == {"": body, "1": b"one", "2": inner, "2/x": b"deep"}
+    assert len(engine.seen) == 4, "no part twice"
+
+
+@pytest.mark.usefixtures("toys")
+@pytest.mark.parametrize("magic", [BOX_MAGIC, CHEST_MAGIC])
+def test_a_hit_deep_inside_is_the_verdict(magic: bytes) -> None:
+    class Exact(Looks):
+        async def scan(self, part: Part, seconds: float) -> Report:
+            hit = bytes(part.store.view()) == BAD
+            return Report(self.name, (Finding(self.name, "Bad.Thing", part.path),) if hit else ())
+
+    body = box(part(b"1", box(part(b"x", BAD), magic=magic)), part(b"2", b"fine"), magic=magic)
+    verdict = scan(body, Exact())
+    assert verdict.level is Level.INFECTED and verdict.findings[0].part == "1/x"
+
+
+@pytest.mark.usefixtures("toys")
+@pytest.mark.parametrize(
+    ("odd", "reason"),
+    [
+        (frame(b"!", b"2"), Reason.ENCRYPTED),
+        (frame(b"!"), Reason.ENCRYPTED),
+        (frame(b"X"), Reason.MALFORMED),
+        (frame(b"+", b"2", b"half"), Reason.MALFORMED),
+        (b"+200", Reason.MALFORMED),
+    ],
+)
+@pytest.mark.parametrize("magic", [BOX_MAGIC, CHEST_MAGIC])
+def test_what_a_decoder_could_not_open_is_never_clean(odd: bytes, reason: Reason, magic: bytes) -> None:
+    engine = Looks()
+    verdict = scan(box(part(b"1", b"fine"), odd, magic=magic), engine)
+    assert (verdict.level, verdict.reason) == (Level.UNSCANNED, reason)
+    assert "1" in [path for path, _, _, _ in engine.seen]
+
+
+@pytest.mark.usefixtures("toys")
+def test_an_anomaly_is_in_the_verdict_and_the_body_may_be_clean() -> None:
+    verdict = scan(box(part(b"1", b"fine"), frame(b"?", b"1")), Looks())
+    assert verdict.level is Level.CLEAN
+    assert [(one.kind, one.part) for one in verdict.anomalies] == [("odd", "1")]
+
+
+@pytest.mark.usefixtures("toys")
+@pytest.mark.parametrize("magic", [BOX_MAGIC, CHEST_MAGIC])
+def test_parts_wait_in_line_and_none_is_left_out(magic: bytes) -> None:
+    class Slow(Looks):
+        now = most = 0
+
+        async def scan(self, part: Part, seconds: float) -> Report:
+            self.now += 1
+            self.most = max(self.most, self.now)
+            for _ in range(3):
+                await asyncio.sleep(0)
+            self.now -= 1
+            return await super().scan(part, seconds)
+
+    engine = Slow()
+    body = box(*(part(b"%c" % number, b"%d" % number) for number in range(48, 112)), magic=magic)
+    assert scan(body, engine).level is Level.CLEAN
+    assert len(engine.seen) == 65 and engine.most == PARTS_AT_ONCE
+
+
+@pytest.mark.usefixtures("toys")
+def test_every_failure_of_an_engine_with_a_part_is_told() -> None:
+    verdict = scan(box(part(b"1", b"x"), part(b"2", b"y")), Raises())
+    assert {item.part for item in verdict.unscanned} == {"", "1", "2"}
+    assert verdict.reason is Reason.ENGINE_FAILED
+
+
+@pytest.mark.usefixtures("toys")
+def test_a_hit_ends_the_line_and_frees_what_waited() -> None:
+    slow = Answers(Report("slow"), wait=60.0)
+    body = box(part(b"0", BAD), *(part(b"%c" % number, b"x" * 100) for number in range(50, 100)))
+    verdict = scan(body, Looks(), slow)
+    assert (verdict.level, verdict.reason) == (Level.INFECTED, None)
+    assert 0 < slow.cancelled <= 2 * PARTS_AT_ONCE
+
+
+@pytest.mark.usefixtures("toys")
+def test_parts_are_scanned_while_the_body_still_arrives() -> None:
+    engine = Looks()
+
+    async def run() -> list[str]:
+        one = Scanner(Fanout([engine]), Limits(), Purse(1 << 20, 1 << 20)).begin(Subject())
+        one.feed(box(part(b"1", b"first")) + frame(b"+", b"2", b"x" * 5000))
+        await asyncio.sleep(0.01)
+        seen = [path for path, _, _, _ in engine.seen]
+        one.close()
+        return seen
+
+    assert asyncio.run(run()) == ["1"]
+
+
+@pytest.mark.usefixtures("toys")
+def test_a_hit_before_the_end_stops_the_unpacking_and_stays() -> None:
+    async def run() -> Verdict:
+        purse = Purse(1 << 20, 1 << 20)
+        one = Scanner(Fanout([Looks()]), Limits(), purse).begin(Subject())
+        one.feed(box(part(b"1", BAD)) + frame(b"+", b"2", b"x" * 5000))
+        await asyncio.sleep(0.01)
+        one.feed(part(b"3", b"y"))
+        assert one.verdict_so_far().level is Level.INFECTED
+        verdict = await one.finish()
+        one.close()
+        await asyncio.sleep(0)
+        assert (purse.memory_left, purse.disk_left) == (1 << 20, 1 << 20)
+        return verdict
+
+    assert asyncio.run(run()).level is Level.INFECTED
+
+
+def test_the_audience_goes_with_the_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    toy = Toy(audience=Audience.NOT_CLAMD)
+    monkeypatch.setattr(
+        "icapscan.unwrap.walker.registry", lambda: Registry([Entry(toy, prefixes=(BOX_MAGIC,), covers=True)])
+    )
+    inside, lists, local = Looks(), Looks(), Looks()
+    inside.audience, lists.audience = "clamd", "every"  # type: ignore[attr-defined]
+    assert scan(box(part(b"1", b"x")), inside, lists, local).level is Level.CLEAN
+    assert [path for path, _, _, _ in inside.seen] == []
+    assert [path for path, _, _, _ in lists.seen] == ["1", ""]
+    assert [path for path, _, _, _ in local.seen] == ["1"]
 
 
 def test_close_in_mid_body_frees_everything() -> None:

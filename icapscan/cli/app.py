@@ -25,7 +25,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 
 
 class Form(enum.StrEnum):
-    """What the files given to ``scan`` are."""
+    """What the files given to ``scan`` and ``explain`` are."""
 
     AUTO = "auto"
     MAIL = "mail"
@@ -78,6 +78,21 @@ def scan(
 ) -> int:
     """Scan files without a server. Exit code: 0 clean, 1 infected or suspicious, 2 not (fully) scanned, 3 usage."""
     from icapscan.cli.scan import run
+    from icapscan.config import load
+
+    return run(paths, load(config, sets or (), os.environ), form, as_json=json)
+
+
+@app.command()
+def explain(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH|-...", help="Files, folders, or - for standard input.")],
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    form: Annotated[Form, typer.Option("--as", help="What the files are; http = raw HTTP responses.")] = Form.AUTO,
+    json: JsonOption = False,
+) -> int:
+    """Show the parts that files are made of, and what is odd about them; scans nothing. Exit code: 2 if unreadable."""
+    from icapscan.cli.explain import run
     from icapscan.config import load
 
     return run(paths, load(config, sets or (), os.environ), form, as_json=json)

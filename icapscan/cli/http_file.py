@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import mmap
 import re
+from collections.abc import Iterator
 
 from msgspec import Struct
 
 from icapscan.findings import Reason
+from icapscan.store import PartStore
 from icapscan.wire import http_head
 
 Data = bytes | mmap.mmap
@@ -63,6 +65,27 @@ def read_response(data: Data) -> Response:
     if response.problems:
         response.add(((0, len(data)),))
     return response
+
+
+def response_in(store: PartStore, *, sure: bool) -> Response:
+    """The same for a store. Where it is not ``sure`` to be one, only what is as the standard has it counts as one."""
+    response = read_response(store.view() if store.size else b"")
+    if not sure:
+        if response.problems:
+            response = Response()
+        response.add(((0, store.size),))
+    return response
+
+
+def pieces_of(reading: Reading, store: PartStore) -> Iterator[bytes | memoryview]:
+    """The bytes of a reading."""
+    for start, end in reading.slices:
+        for piece in store.pieces(start):
+            piece = piece[: end - start]
+            start += len(piece)
+            if not piece:
+                break
+            yield piece
 
 
 class _Head(Struct):

@@ -56,6 +56,12 @@ class Reporter:
         if not self._json and error is None:
             self._table()
 
+    def expect(self, more: int) -> None:
+        """There are more outcomes to come than files: a mailbox has many messages."""
+        self._files += more
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, total=self._files)
+
     def warn(self, sentence: str) -> None:
         """Say something on standard error."""
         print(f"icapscan: {printable(sentence)}", file=sys.stderr)

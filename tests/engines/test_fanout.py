@@ -16,6 +16,8 @@ from icapscan.engines.settings import ClamdSettings, EnginesSettings, HashSettin
 from icapscan.engines.yara import YaraEngine
 from icapscan.errors import ConfigError, IcapscanError
 from icapscan.findings import Finding, Level, Reason, Unscanned
+from icapscan.store import PartStore
+from icapscan.unwrap.events import Audience
 from tests.conformance.engine import SECONDS, make_part
 
 
@@ -280,3 +282,44 @@ def test_a_hung_engine_holds_no_longer_than_the_grace() -> None:
     (report,) = scan(Fake("hung", forever=True, stubborn=False), seconds=0.1)
     assert [item.reason for item in report.unscanned] == [Reason.TIMEOUT]
     assert time.monotonic() - begun < SECONDS / 2  # a guard against hanging, no measure
+
+
+# Audiences
+
+
+@pytest.mark.parametrize(
+    ("audience", "asked"),
+    [
+        (Audience.ALL, {"hash", "yara", "clamd"}),
+        (Audience.NOT_CLAMD, {"hash", "yara"}),
+        (Audience.CLAMD, {"hash", "clamd"}),
+        (Audience.NOBODY, {"hash"}),
+    ],
+)
+def test_who_is_asked_about_a_part(audience: Audience, asked: set[str]) -> None:
+    fakes = [Fake("hash"), Fake("yara"), Fake("clamd")]
+    fakes[0].audience, fakes[2].audience = "every", "clamd"  # type: ignore[attr-defined]
+    part = Part("1", PartStore.of(b"x"), audience=audience)
+    reports = asyncio.run(Fanout(fakes).scan(part, SECONDS))
+    assert {report.engine for report in reports} == asked == {fake.name for fake in fakes if fake.began}
+
+
+def test_without_clamd_what_is_for_clamd_is_for_all() -> None:
+    fakes = [Fake("hash"), Fake("yara")]
+    fakes[0].audience = "every"  # type: ignore[attr-defined]
+    part = Part("1", PartStore.of(b"x"), audience=Audience.CLAMD)
+    assert {report.engine for report in asyncio.run(Fanout(fakes).scan(part, SECONDS))} == {"hash", "yara"}
+
+
+@pytest.mark.parametrize("audience", list(Audience))
+def test_without_any_engine_no_audience_is_clean(audience: Audience) -> None:
+    reports = asyncio.run(Fanout(()).scan(Part("", PartStore.of(b"x"), audience=audience), SECONDS))
+    assert [item.reason for report in reports for item in report.unscanned] == [Reason.ENGINE_FAILED]
+
+
+def test_the_real_engines_say_what_they_are() -> None:
+    settings = EnginesSettings(hash=HashSettings(deny=("/dev/null",)))
+    fanout = build_engines(settings, compile_rules(), clamd_addresses=("unix:/nowhere",), connections=1)
+    kinds = {engine.name: getattr(engine, "audience", "") for engine in fanout.engines}
+    asyncio.run(fanout.close())
+    assert kinds == {"hash": "every", "yara": "", "clamd": "clamd"}
