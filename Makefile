@@ -1,6 +1,10 @@
 # Two commands do everything: `make serve` and `make test`. Both build .venv first, and again when pyproject.toml changed.
 
-PYTHON ?= python3
+# Debian's own Python where it is new enough: it is built with profile-guided optimization, which is worth about a fifth of
+# the speed beside an interpreter compiled without (pyenv's default). Another one: make PYTHON=python3.13 ...
+SYSTEM_PYTHON := $(shell /usr/bin/python3 -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' \
+                   2>/dev/null && echo /usr/bin/python3)
+PYTHON ?= $(or $(SYSTEM_PYTHON),python3)
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
