@@ -33,6 +33,8 @@ _log = logging.getLogger("icapscan")
 _RESTART_FIRST = 0.1
 _RESTART_MOST = 10.0
 _SHORT_LIFE = 5.0
+_SELF_TEST_SECONDS = 4.0
+"""So long an engine may take for the EICAR test file until it counts as hung."""
 _KILL_AFTER = 5.0
 """Seconds beyond the drain time until a worker that does not end is killed."""
 Exposition = Callable[[Sequence[dict[str, Any]], dict[str, Any]], bytes]
@@ -208,8 +210,9 @@ class Supervisor:
     async def _check_engines(self) -> None:
         """Ask versions and run the self-test; tell the workers when the ISTag changed."""
         state = self._state
-        failed = {name: why for name, why in (await state.engines.self_test()).items() if why is not None}
-        for name, version in (await state.engines.versions()).items():
+        tested, versions = await asyncio.gather(state.engines.self_test(_SELF_TEST_SECONDS), state.engines.versions())
+        failed = {name: why for name, why in tested.items() if why is not None}
+        for name, version in versions.items():
             if version is not None:
                 state.versions[name] = version  # an engine that is down keeps its last word: nothing new is known
         if state is not self._state:
