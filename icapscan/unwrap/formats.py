@@ -29,6 +29,8 @@ class Entry(Struct, frozen=True):
     """First bytes, two or more; the bid itself looks closer."""
     types: tuple[str, ...] = ()
     """Declared media types, lower case: ``application/zip``, or ``multipart/*`` for all of a kind."""
+    needs: tuple[bytes, ...] = ()
+    """A short part that has none of these, behind a line feed put before it, is not shown to the format at all."""
     coding: str = ""
     """The content coding that undoes the same format: a body that declares it is not opened by both."""
     covers: bool = False
@@ -72,20 +74,23 @@ class Registry:
         ``without``: content codings that are being undone already. Never raises.
         """
         first, media_type = evidence.first, evidence.declared.media_type
-        asked = [*self._always, *self._by_magic.get(first[:MAGIC], ())]
+        fitting = list(self._by_magic.get(first[:MAGIC], ()))
         if media_type:
-            asked += self._by_type.get(media_type, ())
-            asked += self._by_kind.get(media_type.partition("/")[0], ())
-        if not asked:
-            return []
+            fitting += self._by_type.get(media_type, ())
+            fitting += self._by_kind.get(media_type.partition("/")[0], ())
+        whole = b"\n" + first if evidence.whole else None
         offers = []
-        for number in sorted(set(asked)):
+        for number in sorted({*self._always, *fitting}) if fitting else self._always:
             entry = self._entries[number]
-            if entry.coding not in without or not entry.coding:
-                bid = _bid(entry.format, evidence)
-                if bid is not Bid.NO:
-                    offers.append(Offer(entry, bid))
-        offers.sort(key=lambda offer: -offer.bid)
+            if entry.coding and entry.coding in without:
+                continue
+            if entry.needs and whole is not None and not any(need in whole for need in entry.needs):
+                continue
+            bid = _bid(entry.format, evidence)
+            if bid is not Bid.NO:
+                offers.append(Offer(entry, bid))
+        if len(offers) > 1:
+            offers.sort(key=lambda offer: -offer.bid)
         return offers
 
 
@@ -106,7 +111,7 @@ def registry() -> Registry:
 FORMATS: tuple[Entry, ...] = (
     # mail, form-data, text
     Entry(MIME, covers=True),
-    Entry(UNDECLARED),
+    Entry(UNDECLARED, needs=(b"\n--",)),
     # archives
     Entry(ZipFormat()),  # always: a zip may begin anywhere
     Entry(TarFormat()),  # always: its magic does not stand at the start, and old ones have none

@@ -9,6 +9,7 @@ part first, so that the event loop can breathe between two of them and few parts
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import TypeGuard
 
 from icapscan.errors import StoreFull
 from icapscan.findings import Anomaly, Reason
@@ -219,10 +220,10 @@ class Walker:
         except Exception as error:
             self._broke(node, opened, error)
             return
-        if isinstance(decoder, Decoder):
+        if _fed(decoder):
             opened.stream = decoder
             node.streams.append(opened)
-        if isinstance(decoder, WholeDecoder):  # some are fed first and read the whole afterwards
+        if _reads(decoder):  # some are fed first and read the whole afterwards
             opened.whole = decoder
             node.wholes.append(opened)
 
@@ -396,6 +397,14 @@ class Walker:
             return _NOTHING
         out, self._out = self._out, []
         return out
+
+
+def _fed(decoder: object) -> TypeGuard[Decoder]:
+    return hasattr(decoder, "feed")  # isinstance with a protocol takes 10 us
+
+
+def _reads(decoder: object) -> TypeGuard[WholeDecoder]:
+    return hasattr(decoder, "read")
 
 
 def _joined(node: Node, key: str) -> str:
