@@ -85,7 +85,7 @@ async def _in_order(inputs: Inputs, scanner: Scanner, reporter: Reporter) -> Asy
             items = inputs.of(path)
             reporter.expect(len(items) - 1)
             for item in items:
-                running.append(asyncio.create_task(_scan_input(item, inputs, scanner)))
+                running.append(asyncio.create_task(scan_input(item, inputs, scanner)))
                 if len(running) == AT_ONCE:
                     yield await running.popleft()
         while running:
@@ -95,7 +95,8 @@ async def _in_order(inputs: Inputs, scanner: Scanner, reporter: Reporter) -> Asy
             task.cancel()
 
 
-async def _scan_input(item: Input, inputs: Inputs, scanner: Scanner) -> Scanned:
+async def scan_input(item: Input, inputs: Inputs, scanner: Scanner) -> Scanned:
+    """Scan one input. Never raises for anything that is wrong with it."""
     try:
         pieces = inputs.pieces(item)
         first = next(pieces, b"")

@@ -1,0 +1,30 @@
+"""The corpus: every file as its manifest says. `python -m tests.corpus.report` shows the same as a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import corpus_rows
+from tests.corpus.rules import listed, problems, rules_of
+from tests.corpus.walk import walk
+
+
+@pytest.mark.timeout(600)
+def test_every_file_of_the_corpus_is_read_as_its_manifest_says(corpus: Path) -> None:
+    rows = corpus_rows(corpus)
+    excepted = listed("exceptions.tsv") | listed("pending.tsv")
+    wrong = []
+    for row, facts in zip(rows, walk(corpus, rows), strict=True):
+        for rule, what in problems(row, facts).items():
+            if (row["path"], rule) not in excepted:
+                wrong.append(f"{row['path']} is not {rule}: {what}")
+    assert len(rows) > 1600
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_exception_names_a_row_and_a_rule_and_a_reason(corpus: Path) -> None:
+    rows = {row["path"]: row for row in corpus_rows(corpus)}
+    for (path, rule), reason in listed("exceptions.tsv").items():
+        assert rule in rules_of(rows[path]) and len(reason) > 20, (path, rule)

@@ -1,0 +1,148 @@
+"""Every file of the corpus through the whole way of a body: what came out of it, as facts to be judged by `rules`."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import resource
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from msgspec import Struct
+
+from icapscan.cli.app import Form
+from icapscan.cli.inputs import Inputs
+from icapscan.cli.scan import scan_input
+from icapscan.engines.contract import Engine, Part, Report
+from icapscan.engines.fanout import Fanout
+from icapscan.engines.rules import compile_rules
+from icapscan.engines.settings import YaraSettings
+from icapscan.engines.yara import YaraEngine
+from icapscan.findings import Finding, Level, Verdict
+from icapscan.limits import Limits
+from icapscan.pipeline import Scanner, Subject
+from icapscan.store import Purse
+
+# The EICAR test string, cut in two so that this file is not taken for it.
+EICAR = rb"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR-" + rb"STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
+_FORMS = {
+    "mime": Form.MAIL,
+    "mime-evasion": Form.MAIL,
+    "mime-filename": Form.MAIL,
+    "http-response": Form.HTTP,
+    "yenc": Form.AUTO,
+    "clam-wrapper": Form.AUTO,
+}
+"""How the files of a kind are read; the others as plain files."""
+_ENCODED = ("base64", "quoted-printable")
+"""Kinds whose files are encoded without any header: they get one that names the encoding."""
+
+
+class Facts(Struct, kw_only=True):
+    """What came of one file."""
+
+    path: str
+    hashes: set[str]
+    """SHA-256 of every part, and of each with CRLF turned into LF."""
+    eicar: bool
+    """A part has the EICAR string."""
+    verdicts: list[Verdict]
+    cpu: float
+    """Seconds of this process."""
+    crash: str = ""
+    grown: int = 0
+    """Bytes that the peak of this process's memory rose by."""
+
+    @property
+    def level(self) -> Level:
+        return max(verdict.level for verdict in self.verdicts)
+
+    @property
+    def reasons(self) -> set[str]:
+        return {item.reason.value for verdict in self.verdicts for item in verdict.unscanned}
+
+    @property
+    def unscanned(self) -> bool:
+        return bool(self.reasons)
+
+    @property
+    def findings(self) -> list[Finding]:
+        return [finding for verdict in self.verdicts for finding in verdict.findings]
+
+
+class Spy:
+    """An engine that sees every part, whoever else does, and remembers its hashes."""
+
+    name = "spy"
+    audience = "every"
+    punctual = True
+
+    def __init__(self) -> None:
+        self.hashes: set[str] = set()
+        self.eicar = False
+
+    def scan_now(self, part: Part, seconds: float) -> Report:
+        """Look at one part."""
+        data = bytes(part.store.view())
+        self.hashes.add(part.store.sha256())
+        if b"\r\n" in data:
+            self.hashes.add(hashlib.sha256(data.replace(b"\r\n", b"\n")).hexdigest())
+        self.eicar |= EICAR in data
+        return Report(self.name)
+
+    async def scan(self, part: Part, seconds: float) -> Report:
+        """The same."""
+        return self.scan_now(part, seconds)
+
+    async def version(self) -> str:
+        """Always the same."""
+        return "1"
+
+    async def close(self) -> None:
+        """Nothing to free."""
+
+
+def walk(folder: Path, rows: Iterable[dict[str, str]], limits: Limits | None = None) -> Iterator[Facts]:
+    """The facts of each row's file, scanned with the shipped YARA rules."""
+    spy, limits = Spy(), limits or Limits()
+    engines: list[Engine] = [spy, YaraEngine(YaraSettings(), compile_rules())]
+    fanout = Fanout(engines, "all")
+    scanner = Scanner(fanout, limits, Purse(limits.memory, limits.disk))
+    with asyncio.Runner() as runner:
+        for row in rows:
+            spy.hashes, spy.eicar = set(), False
+            began, peak = time.process_time(), _peak()
+            crash = ""
+            verdicts: list[Verdict] = []
+            try:
+                verdicts = runner.run(_scan(folder / row["path"], row["kind"], scanner))
+            except Exception as error:  # the rule for every row: nothing in a file raises
+                crash = f"{type(error).__name__}: {error}"
+            yield Facts(
+                path=row["path"],
+                hashes=spy.hashes,
+                eicar=spy.eicar,
+                verdicts=verdicts or [Verdict(Level.UNSCANNED)],
+                cpu=time.process_time() - began,
+                crash=crash,
+                grown=_peak() - peak,
+            )
+        runner.run(fanout.close())
+
+
+async def _scan(path: Path, kind: str, scanner: Scanner) -> list[Verdict]:
+    if kind in _ENCODED:
+        body = f"Content-Transfer-Encoding: {kind}\r\nMIME-Version: 1.0\r\n\r\n".encode() + path.read_bytes()
+        scan = scanner.begin(Subject(media_type="message/rfc822"))
+        try:
+            scan.feed(body)
+            return [await scan.finish()]
+        finally:
+            scan.close()
+    with Inputs([str(path)], _FORMS.get(kind, Form.FILE)) as inputs:
+        return [(await scan_input(item, inputs, scanner)).verdict for item in inputs.of(str(path))]
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
