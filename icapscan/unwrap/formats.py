@@ -11,10 +11,16 @@ from functools import cache
 
 from msgspec import Struct
 
+from icapscan.unwrap.closed import ClosedFormat
 from icapscan.unwrap.contract import Bid, Evidence, Format
+from icapscan.unwrap.libarchive import LIBARCHIVE_FORMATS
 from icapscan.unwrap.mime import MIME, UNDECLARED
+from icapscan.unwrap.selfextract import SelfExtractFormat
+from icapscan.unwrap.sevenzip import SEVENZIP_FORMATS
 from icapscan.unwrap.single import SINGLE_FORMATS
+from icapscan.unwrap.sis import SisFormat
 from icapscan.unwrap.tar import TarFormat
+from icapscan.unwrap.volumes import VolumeFormat
 from icapscan.unwrap.zip import ZipFormat
 
 MAGIC = 2
@@ -113,8 +119,14 @@ FORMATS: tuple[Entry, ...] = (
     Entry(MIME, covers=True),
     Entry(UNDECLARED, needs=(b"\n--",)),
     # archives
-    Entry(ZipFormat()),  # always: a zip may begin anywhere
+    Entry(ZipFormat(), needs=(b"PK\3\4", b"PK\5\6")),  # always: a zip may begin anywhere
     Entry(TarFormat()),  # always: its magic does not stand at the start, and old ones have none
     *(Entry(one, one.prefixes, coding=one.coding) for one in SINGLE_FORMATS),
+    *(Entry(one, one.prefixes, needs=one.needs) for one in LIBARCHIVE_FORMATS),
+    *(Entry(one, one.prefixes) for one in SEVENZIP_FORMATS),
+    Entry(SelfExtractFormat(), SelfExtractFormat.prefixes),
+    Entry(SisFormat(), needs=(b"\x19\4\0\x10",)),  # always: its third number tells
+    Entry(ClosedFormat(), needs=ClosedFormat.needs),
+    Entry(VolumeFormat()),  # always: only names tell
     # documents
 )

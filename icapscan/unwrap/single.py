@@ -251,12 +251,12 @@ class SingleDecoder:
 
     def _stopped(self, stop: Stop) -> Iterator[PartEvent]:
         self._done = True
-        if self._key is None and (self._context.bid is Bid.YES or stop.reason is Reason.OVER_LIMIT):
-            yield from self._begin()
         if self._tail is not None:
             yield PartFailed(self._tail, stop.reason, stop.detail)
         if self._key is not None:
             yield PartFailed(self._key, stop.reason, stop.detail)
+        elif self._context.bid is Bid.YES or stop.reason is Reason.OVER_LIMIT:
+            yield PartFailed("", stop.reason, stop.detail)
 
     def _begin(self) -> Iterator[PartEvent]:
         self._names = self._find_names()

@@ -18,8 +18,8 @@ from icapscan.unwrap.members import Members, spent
 from icapscan.unwrap.streams import Buffer
 
 PIECE = 64 * KIB
-META_MAX = 1 * MIB
-"""A pax header or long name that is kept; one attribute may be 64 KiB on Linux, and there are a few of them."""
+META_MAX = 8 * MIB
+"""A pax header or long name that is kept; it may hold extended attributes, resource forks among them."""
 _HOLE = bytes(64 * KIB)
 _DATALESS = frozenset({b"1", b"2", b"3", b"4", b"5", b"6"})
 """Links, devices, directories, FIFOs: whatever size they give, most writers put no data there."""

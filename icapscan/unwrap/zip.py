@@ -18,7 +18,7 @@ from icapscan.unwrap.streams import Buffer
 from icapscan.unwrap.zip_entries import DirectoryView
 from icapscan.unwrap.zip_stream import StreamView
 
-_STARTS = (zh.LOCAL, zh.END, zh.DESCRIPTOR + zh.LOCAL, zh.NOT_SPANNED + zh.LOCAL, zh.END64)
+_STARTS = (zh.LOCAL, zh.END, zh.DESCRIPTOR, zh.NOT_SPANNED + zh.LOCAL, zh.END64)
 _TAR_MAGIC = slice(257, 262)
 
 

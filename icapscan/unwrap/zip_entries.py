@@ -12,6 +12,7 @@ from icapscan.unwrap.gate import Stop
 from icapscan.unwrap.members import Members
 from icapscan.unwrap.unpack import Unpacker
 from icapscan.unwrap.zip_directory import Bytes, Directory, Entry, directories, disagreements, entries
+from icapscan.unwrap.zip_locked import Locked, other_ways
 from icapscan.unwrap.zip_methods import ENDS_ITSELF, OPENERS
 from icapscan.unwrap.zip_stream import Seen, StreamView
 
@@ -39,8 +40,7 @@ class DirectoryView:
         """(start, method, bytes of data) of what was emitted for a directory: bytes of output."""
         self._failure: tuple[Reason, str] | None = None
         """What is wrong with the archive as a whole."""
-        self._locked: list[tuple[Reason, tuple[str, ...], str]] = []
-        """Members that were not decoded: encrypted, or by a method that is not known in process."""
+        self._locked: list[Locked] = []
 
     def read(self, store: PartStore) -> Iterator[PartEvent]:
         """Everything beyond the stream view. Raises `Stop` when the budget is spent."""
@@ -57,8 +57,7 @@ class DirectoryView:
         if not (found or self._sure or self._members.begun):
             return
         yield from self._beside(found, data[:4])
-        for reason, names, detail in self._locked:
-            yield from self._members.failed(names, reason, detail)
+        yield from other_ways(store, self._members, self._locked)
         if self._failure is not None:
             yield PartFailed("", *self._failure)
 
@@ -98,9 +97,9 @@ class DirectoryView:
         same = seen is not None and _same(seen, entry)
         if central.locked:
             if not (same and seen is not None and seen.complete and seen.crc == central.crc):
-                self._locked.append((Reason.ENCRYPTED, names, "It is encrypted."))
+                self._locked.append(Locked(Reason.ENCRYPTED, names, central.size, "It is encrypted."))
         elif central.method not in OPENERS:
-            self._locked.append((Reason.UNSUPPORTED, names, _unsupported(central.method)))
+            self._locked.append(Locked(Reason.UNSUPPORTED, names, central.size, _unsupported(central.method)))
         elif same and seen is not None and entry.local.name == central.name:
             yield from self._compare(store, entry, seen)
         else:
@@ -184,7 +183,7 @@ class DirectoryView:
             if failed.reason is not Reason.MALFORMED:
                 raise failed
         if local is not None and local.locked and unpacker.crc != central.crc:
-            self._locked.append((Reason.ENCRYPTED, _names(entry), "It is encrypted."))
+            self._locked.append(Locked(Reason.ENCRYPTED, _names(entry), central.size, "It is encrypted."))
 
     # What no directory leads to
 
@@ -215,9 +214,10 @@ class DirectoryView:
             if found and (seen.begun or seen.reason):
                 yield from self._members.anomaly("zip-not-in-directory", names[0])
             if seen.locked:
-                self._locked.append((Reason.ENCRYPTED, names, "It is encrypted."))
+                self._locked.append(Locked(Reason.ENCRYPTED, names, seen.local.size, "It is encrypted."))
             elif seen.local.method not in OPENERS:
-                self._locked.append((Reason.UNSUPPORTED, names, _unsupported(seen.local.method)))
+                detail = _unsupported(seen.local.method)
+                self._locked.append(Locked(Reason.UNSUPPORTED, names, seen.local.size, detail))
             elif seen.complete and not seen.local.open_ended and seen.crc != seen.local.crc:
                 self._fail(Reason.MALFORMED, "The data of a member is not what its header says.")
         if not (found or self._members.begun or self._locked):
