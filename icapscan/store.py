@@ -18,6 +18,7 @@ from icapscan.errors import StoreFull
 from icapscan.limits import KIB, Limits
 
 READ_SIZE = 256 * KIB
+_SEARCH_WINDOW = 1024 * KIB
 
 
 class Purse:
@@ -134,6 +135,11 @@ class PartStore:
             self._mapped = mmap.mmap(self._fd, self.size, access=mmap.ACCESS_READ)
         return self._mapped
 
+    def reader(self) -> bytes | PartReader:
+        """The whole part to slice and to search, for decoders: bytes, or a reader that maps and keeps nothing."""
+        small = self.contents()
+        return small if small is not None else PartReader(self._fd, self.size)
+
     def relax(self) -> None:
         """Give mapped pages back to the kernel while a scan goes on, so that a large part does not become resident.
 
@@ -239,3 +245,49 @@ def _write_all(descriptor: int, data: bytes | memoryview, at: int) -> None:
             raise
         at += written
         view = view[written:]
+
+
+class PartReader:
+    """A large part as decoders read it: like bytes to slice and to search, and nothing of it becomes resident.
+
+    Slices are read when they are asked for. Only whole-number slices without a step are supported.
+    """
+
+    __slots__ = ("_fd", "_size")
+
+    def __init__(self, descriptor: int, size: int) -> None:
+        self._fd = descriptor
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, piece: slice) -> bytes:
+        start, stop, _ = piece.indices(self._size)
+        return os.pread(self._fd, stop - start, start) if stop > start else b""
+
+    def find(self, needle: bytes, start: int = 0, end: int | None = None) -> int:
+        """As `bytes.find`."""
+        start, end, _ = slice(start, end).indices(self._size)
+        lap = len(needle) - 1
+        while start + lap < end:
+            window = self[start : min(end, start + _SEARCH_WINDOW + lap)]
+            at = window.find(needle)
+            if at >= 0:
+                return start + at
+            start += _SEARCH_WINDOW
+        return -1
+
+    def rfind(self, needle: bytes, start: int = 0, end: int | None = None) -> int:
+        """As `bytes.rfind`."""
+        start, end, _ = slice(start, end).indices(self._size)
+        lap = len(needle) - 1
+        while start + lap < end:
+            begin = max(start, end - _SEARCH_WINDOW - lap)
+            at = self[begin:end].rfind(needle)
+            if at >= 0:
+                return begin + at
+            end = begin + lap
+            if begin == start:
+                break
+        return -1

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from icapscan.errors import StoreFull
 from icapscan.limits import Limits
-from icapscan.store import PartStore, Purse
+from icapscan.store import PartReader, PartStore, Purse
 
 LIMITS = Limits(part_in_bytes=100, part_in_memory=1000)
 
@@ -198,3 +198,26 @@ def test_whatever_is_appended_is_there_or_refused_and_the_purse_is_never_overdra
     assert contents(store) == kept
     store.close()
     assert (purse.memory_left, purse.disk_left) == (memory, disk)
+
+
+@pytest.mark.parametrize("window", [1, 3, 8, 1 << 20])
+def test_a_reader_slices_and_searches_as_bytes_do(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("icapscan.store._SEARCH_WINDOW", window)
+    data = b"abcabcabxabcab" * 3
+    store = PartStore(Purse(0, 1 << 20), Limits())
+    store.append(data)
+    reader = store.reader()
+    assert isinstance(reader, PartReader)
+    assert len(reader) == len(data)
+    places = [0, 1, 5, 13, len(data) - 1, len(data), len(data) + 5, -3]
+    for start in places:
+        for end in [*places, None]:
+            assert reader[start:end] == data[start:end]
+            for needle in (b"a", b"abx", b"cab", b"bxa", b"zz", data, data + b"x"):
+                assert reader.find(needle, start, end) == data.find(needle, start, end), (start, end, needle)
+                assert reader.rfind(needle, start, end) == data.rfind(needle, start, end), (start, end, needle)
+    store.close()
+
+
+def test_a_small_part_is_read_as_bytes() -> None:
+    assert PartStore.of(b"small").reader() == b"small"
