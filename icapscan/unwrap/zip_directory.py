@@ -6,11 +6,11 @@ two views, or two headers, say differently is an anomaly.
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator
 
 from msgspec import Struct
 
+from icapscan.store import PartReader
 from icapscan.unwrap import zip_headers as zh
 from icapscan.unwrap.events import PartEvent
 from icapscan.unwrap.members import Members
@@ -18,7 +18,7 @@ from icapscan.unwrap.members import Members
 ENDS_MAX = 32
 """End records that are followed; joined archives have a handful."""
 _CENTRAL_READ = zh.CENTRAL_SIZE + 3 * 65_535
-Bytes = bytes | mmap.mmap
+Bytes = bytes | PartReader
 
 
 class Entry(Struct, frozen=True):
