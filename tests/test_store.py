@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import hashlib
 import mmap
 import os
@@ -26,9 +27,10 @@ def descriptors() -> int:
 
 @pytest.fixture(autouse=True)
 def no_descriptor_leaks() -> Iterator[None]:
+    gc.collect()  # what other tests of this process left behind is not ours
     before = descriptors()
     yield
-    assert descriptors() == before
+    assert descriptors() <= before
 
 
 def contents(store: PartStore) -> bytes:
