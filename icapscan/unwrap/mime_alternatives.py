@@ -31,8 +31,15 @@ CHANGES_MAX = 2
 _TICK = AnomalyFound(Anomaly("alternative-readings"))
 """Told again and again while readings are tried, so that whoever iterates can breathe in between."""
 
+_OTHER_BASE64: tuple[dict[str, object], ...] = tuple(
+    {"base64": reading} for reading in Base64Reading if reading not in (Base64Reading.LENIENT, Base64Reading.URL_SAFE)
+)
 _CHOICES: dict[AnyDoubt, tuple[dict[str, object], ...]] = {
-    FieldDoubt.JUNK_LINE: ({"header_end": HeaderEnd.JUNK_LINE},),
+    FieldDoubt.JUNK_LINE: (
+        {"header_end": HeaderEnd.JUNK_LINE},
+        {"base64": Base64Reading.SKIP_FIRST},
+        {"base64": Base64Reading.UNTIL_BLANK},
+    ),
     FieldDoubt.BLANK_LINE: ({"header_end": HeaderEnd.BLANK_LINE},),
     FieldDoubt.BARE_CR: ({"bare_cr": True},),
     SplitDoubt.CARRIAGE_RETURN: ({"bare_cr": True}, {"match": Match.ANYWHERE}),
@@ -41,21 +48,12 @@ _CHOICES: dict[AnyDoubt, tuple[dict[str, object], ...]] = {
     EntityDoubt.TYPES: ({"leaf": True},),
     EntityDoubt.NO_DELIMITER: ({"leaf": True},),
     EntityDoubt.UNCLOSED: ({"inner_first": True},),
-    Doubt.JUNK: (
-        {"base64": Base64Reading.STOP_AT_JUNK},
-        {"base64": Base64Reading.CLEAN_LINES},
-        {"base64": Base64Reading.AFTER_BLANK},
-        {"encoding": RAW},
-    ),
-    Doubt.PADDING: (
-        {"base64": Base64Reading.STOP_AT_PADDING},
-        {"base64": Base64Reading.IGNORE_PADDING},
-        {"base64": Base64Reading.CLEAN_LINES},
-        {"base64": Base64Reading.AFTER_BLANK},
-    ),
-    Doubt.CUT: ({"base64": Base64Reading.CLEAN_LINES}, {"base64": Base64Reading.AFTER_BLANK}),
+    Doubt.JUNK: (*_OTHER_BASE64, {"encoding": RAW}),
+    Doubt.PADDING: _OTHER_BASE64,
+    Doubt.CUT: _OTHER_BASE64,
     Doubt.URL_SAFE: ({"base64": Base64Reading.URL_SAFE},),
-    Doubt.ESCAPE: ({"quoted": QuotedReading.DROP}, {"encoding": RAW}),
+    Doubt.ESCAPE: ({"quoted": QuotedReading.DROP}, {"quoted": QuotedReading.DROP_ALL}, {"encoding": RAW}),
+    Doubt.LOWER_CASE: ({"quoted": QuotedReading.DROP_ALL},),
 }
 """What to try for a doubt: fields of a `Variation`."""
 

@@ -7,7 +7,7 @@ import re
 
 from msgspec import Struct
 
-from icapscan.unwrap.mime_fields import Fields
+from icapscan.unwrap.mime_fields import FieldDoubt, Fields
 from icapscan.unwrap.mime_params import candidates, parse
 from icapscan.unwrap.names import field_name, part_names
 
@@ -116,6 +116,9 @@ def entity(fields: Fields, default: str = "text/plain") -> Entity:
     if media_type.startswith("multipart") and not boundaries:
         doubts.add(EntityDoubt.NO_BOUNDARY)
     encodings = _encodings(fields.encodings, doubts)
+    if FieldDoubt.HIDDEN_FIELD in fields.doubts and encodings != [Encoding.IDENTITY]:
+        doubts.add(EntityDoubt.ENCODINGS)
+        encodings = list(dict.fromkeys([*encodings, Encoding.IDENTITY]))
     if media_type == "application/mac-binhex40" and encodings == [Encoding.IDENTITY]:
         encodings = [Encoding.BINHEX]
     if (media_type.startswith("multipart") or media_type in MESSAGES) and encodings != [Encoding.IDENTITY]:

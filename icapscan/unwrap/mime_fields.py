@@ -69,13 +69,14 @@ _KNOWN = re.compile(
     re.I | re.M,
 )
 _ODD = bytes(code for code in range(256) if (code < 32 and code not in b"\t\n\r") or code > 126)
+_INDENTED_FIELD = re.compile(rb"\n[ \t]+(?=content-)", re.I)
 _FOLD = re.compile(rb"[\r\n]+[ \t]*")
 
 
 class HeaderReader:
     """Collects a header piece by piece."""
 
-    __slots__ = ("_data", "_end", "_searched", "block", "cut_at_junk", "size")
+    __slots__ = ("_data", "_end", "_searched", "blank_later", "block", "cut_at_junk")
 
     def __init__(self, end: HeaderEnd = HeaderEnd.EMPTY_LINE) -> None:
         self._data = bytearray()
@@ -85,6 +86,8 @@ class HeaderReader:
         """The header, when it is complete, with the line that ends it."""
         self.cut_at_junk = False
         """No empty line came, so that the first junk line was taken for the end."""
+        self.blank_later = False
+        """There was a line of white space that may have been meant for the end."""
 
     def feed(self, data: bytes) -> bytes | None:
         """More of the entity. The first bytes of its body once the header is complete, else None."""
@@ -98,6 +101,7 @@ class HeaderReader:
             return rest
         junk = self._junk()
         self.cut_at_junk = junk >= 0
+        self.blank_later = self.cut_at_junk and _BLANK.search(self._data) is not None
         return self._take(junk if junk >= 0 else len(self._data))
 
     @property
@@ -184,7 +188,8 @@ def _line_doubts(block: bytes) -> set[FieldDoubt]:
 
 def _look_closer(block: bytes, seen: dict[bytes, list[bytes]], doubts: set[FieldDoubt]) -> None:
     """Values that only a lenient reader sees, in two views: odd bytes left out, and bare CR as a line end."""
-    for view in (block.replace(b"\r\n", b"\n").replace(b"\r", b"\n"), block.translate(None, _ODD + b"\r")):
+    lines = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    for view in (lines, block.translate(None, _ODD + b"\r"), _INDENTED_FIELD.sub(b"\n", lines)):
         for found in _LOOSE.finditer(view):
             kind = found[1].lower()[:4]
             name = {b"type": b"type", b"tran": b"transfer-encoding", b"disp": b"disposition"}[kind]

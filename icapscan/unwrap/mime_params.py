@@ -86,6 +86,7 @@ def candidates(value: bytes, name: bytes) -> tuple[list[bytes], bool]:
     found = [*plain, *star, *_loose(value[:VALUE_MAX], name)]
     for one in list(found):
         found += [one.strip(), one.strip(b" \t\"'")]
+    found += [blank for blank in re.findall(re.escape(name) + rb"\s*=([ \t]+[^;\"]+)", value, re.I) if blank.strip()]
     unique = list(dict.fromkeys(one for one in found if one))
     return unique[:CANDIDATES_MAX], True
 

@@ -24,6 +24,7 @@ from icapscan.unwrap.transfer import (
     Transfer,
     base64,
 )
+from icapscan.unwrap.uu import Uuencode
 
 AnyDoubt = FieldDoubt | EntityDoubt | SplitDoubt | Doubt
 SMALL = 64 * KIB
@@ -154,6 +155,13 @@ class Reading:
         """Note that readers disagree."""
         self.doubts.setdefault(doubt, key)
 
+    def doubt_header(self, header: HeaderReader, key: str) -> None:
+        """Note that nobody can tell where a header ends."""
+        if header.cut_at_junk:
+            self.doubt(FieldDoubt.JUNK_LINE, key)
+            if header.blank_later:
+                self.doubt(FieldDoubt.BLANK_LINE, key)
+
     def add_to_skeleton(self, data: bytes) -> None:
         """Structure or small text for clamd."""
         if data and self.start.skeleton and self.variation is STRICT:
@@ -179,8 +187,7 @@ class Reading:
             self._silent = True
             return
         self.add_to_skeleton(header.block)
-        if header.cut_at_junk:
-            self.doubt(FieldDoubt.JUNK_LINE, "")
+        self.doubt_header(header, "")
         for doubt in fields.doubts:
             self.doubt(doubt, "")
         self._enter(entity(fields))
@@ -284,8 +291,7 @@ class Leaf:
         out = self._transfer.finish()
         if self._closing:
             self._reading.doubt(EntityDoubt.UNCLOSED, self._key)
-        for doubt in self._transfer.doubts:
-            self._reading.doubt(doubt, self._key)
+        self._judge(self._transfer.doubts)
         if self._small:
             out = b"".join(self._held) + out
             yield from self._give(out, Audience.NOT_CLAMD if self._in_skeleton(out) else Audience.ALL)
@@ -293,10 +299,21 @@ class Leaf:
             yield from self._give(out)
         if self._failure is not None:
             reason, detail = self._failure
-            yield AnomalyFound(Anomaly(self._described.media_type.replace("/", "-"), self._key, detail))
+            if reason is not Reason.MALFORMED:
+                yield AnomalyFound(Anomaly(self._described.media_type.replace("/", "-"), self._key, detail))
             yield PartFailed(self._key, reason, detail)
         else:
             yield PartEnd(self._key)
+
+    def _judge(self, doubts: set[Doubt]) -> None:
+        """Note what is odd in the encoded bytes; some of it no reader can decode for sure."""
+        text = self._described.media_type.startswith("text/")
+        if text:
+            doubts.discard(Doubt.LOWER_CASE)
+        for doubt in doubts:
+            self._reading.doubt(doubt, self._key)
+        if self._failure is None and (Doubt.BROKEN in doubts or (Doubt.ESCAPE in doubts and not text)):
+            self._failure = Reason.MALFORMED, "The content is not encoded as its Content-Transfer-Encoding says."
 
     def _in_skeleton(self, decoded: bytes) -> bool:
         """Put a small part into the skeleton; whether it is there."""
@@ -436,8 +453,7 @@ class Parts:
         fields = parse(header.block)
         described = entity(fields, self._default)
         self._reading.add_to_skeleton(header.block)
-        if header.cut_at_junk:
-            self._reading.doubt(FieldDoubt.JUNK_LINE, key)
+        self._reading.doubt_header(header, key)
         for doubt in (*fields.doubts, *described.doubts):
             self._reading.doubt(doubt, key)
         self._body = Leaf(self._reading, key, described, self._failure(described))
@@ -479,4 +495,6 @@ def _transfer(encoding: Encoding, variation: Variation) -> Transfer:
         return base64(variation.base64)
     if encoding is Encoding.QUOTED_PRINTABLE:
         return QuotedPrintable(variation.quoted)
-    return Identity()
+    if encoding is Encoding.UUENCODE:
+        return Uuencode()
+    return Identity()  # yEnc and BinHex say where they begin, and are found in the text

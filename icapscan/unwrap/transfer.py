@@ -28,8 +28,12 @@ class Doubt(enum.Enum):
     """The last quad is not complete."""
     URL_SAFE = "base64-url-safe"
     """``-`` or ``_`` of RFC 4648 section 5."""
+    BROKEN = "base64-broken"
+    """Padding behind the first character of a quad, and more after it: no reader can tell what was meant."""
     ESCAPE = "quoted-printable-escape"
     """``=`` before something that is neither two hexadecimal digits nor a line end."""
+    LOWER_CASE = "quoted-printable-lower-case"
+    """Hexadecimal digits in lower case, which RFC 2045 6.7 forbids and every reader takes."""
 
 
 class Transfer(Protocol):
@@ -71,9 +75,15 @@ class Base64Reading(enum.Enum):
     STOP_AT_JUNK = "stop-at-junk"
     URL_SAFE = "url-safe"
     CLEAN_LINES = "clean-lines"
-    """Leave out lines with characters outside the alphabet or with broken quads (but for the last); restart at each."""
-    AFTER_BLANK = "after-blank"
-    """Restart at blank lines."""
+    """Leave out lines with characters outside the alphabet, and restart at each line."""
+    LINE_COMMENTS = "line-comments"
+    """Leave out what stands on a line from the first such character on."""
+    LINE_QUADS = "line-quads"
+    """Of each line, only whole quads."""
+    SKIP_FIRST = "skip-first"
+    """Leave out the first line that is not blank."""
+    UNTIL_BLANK = "until-blank"
+    """Only what stands before the first blank line."""
 
 
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
@@ -180,6 +190,8 @@ class Base64:
             return
         if more or self._at_pad + self._pads != 4:
             self.doubts.add(Doubt.PADDING)
+            if more and self._at_pad == 1:
+                self.doubts.add(Doubt.BROKEN)
         if more and self.reading is Base64Reading.STOP_AT_PADDING:
             self._stopped = True
         self._pads = self._at_pad = 0
@@ -193,12 +205,14 @@ def _quad(rest: bytes) -> bytes:
 class Base64Lines:
     """base64 in the readings that go by lines. Only ever used for what the first reading had doubts about."""
 
-    __slots__ = ("_first", "_inner", "_line", "_reading", "doubts")
+    __slots__ = ("_begun", "_inner", "_line", "_reading", "doubts")
 
     def __init__(self, reading: Base64Reading) -> None:
         self.doubts: set[Doubt] = set()
         self._reading = reading
         self._line = b""
+        self._begun = False
+        """A line that is not blank was seen."""
         self._inner = Base64()
 
     def feed(self, data: bytes) -> bytes:
@@ -215,11 +229,23 @@ class Base64Lines:
 
     def _take(self, line: bytes) -> bytes:
         line = line.strip()
-        if self._reading is Base64Reading.AFTER_BLANK:
-            return self._inner.feed(line) if line else self._restart()
-        if _LINE.fullmatch(line) is None:
-            return b""
-        return self._restart() + self._inner.feed(line)
+        begun, self._begun = self._begun, self._begun or bool(line)
+        match self._reading:
+            case Base64Reading.UNTIL_BLANK:
+                if begun and not line:
+                    self._reading = Base64Reading.STOP_AT_JUNK  # nothing more
+                return self._inner.feed(line)
+            case Base64Reading.SKIP_FIRST:
+                return self._inner.feed(line) if begun else b""
+            case Base64Reading.LINE_COMMENTS:
+                return self._inner.feed(_CLEAN.match(line)[0])  # type: ignore[index]
+            case Base64Reading.LINE_QUADS:
+                kept = line.translate(None, _JUNK)
+                return self._inner.feed(kept[: len(kept) & ~3])
+            case Base64Reading.CLEAN_LINES:
+                return self._restart() + self._inner.feed(line) if _LINE.fullmatch(line) else b""
+            case _:
+                return b""
 
     def _restart(self) -> bytes:
         out = self._inner.finish()
@@ -228,11 +254,21 @@ class Base64Lines:
 
 
 _LINE = re.compile(rb"[A-Za-z0-9+/]+={0,3}")
+_CLEAN = re.compile(rb"[A-Za-z0-9+/=]*")
+_BY_LINE = frozenset(
+    {
+        Base64Reading.CLEAN_LINES,
+        Base64Reading.LINE_COMMENTS,
+        Base64Reading.LINE_QUADS,
+        Base64Reading.SKIP_FIRST,
+        Base64Reading.UNTIL_BLANK,
+    }
+)
 
 
 def base64(reading: Base64Reading) -> Transfer:
     """A decoder of base64 in this reading."""
-    if reading in (Base64Reading.CLEAN_LINES, Base64Reading.AFTER_BLANK):
+    if reading in _BY_LINE:
         return Base64Lines(reading)
     return Base64(reading)
 
@@ -242,11 +278,16 @@ class QuotedReading(enum.Enum):
 
     KEEP = "keep"
     DROP = "drop"
+    """Leave it out."""
+    DROP_ALL = "drop-all"
+    """Leave it out with up to two characters behind it; likewise escapes in lower case."""
 
 
 _BLANKS_MAX = 1000
 """White space between the ``=`` of a soft line break and the end of the line."""
 _BAD = re.compile(rb"=(?![0-9A-Fa-f]{2}|[ \t]{0,1000}\r?\n)")
+_BAD_WHOLE = re.compile(rb"=(?![0-9A-F]{2}|[ \t]{0,1000}\r?\n)[^\r\n=]{0,2}")
+_LOWER = re.compile(rb"=(?:[0-9A-F][a-f]|[a-f][0-9A-Fa-f])")
 _SOFT_BLANKS = re.compile(rb"=[ \t]{1,1000}\r?\n")
 _OPEN_END = re.compile(rb"=(?:[0-9A-Fa-f]|[ \t]{0,1000}\r?)?\Z")
 _SOFT_END = re.compile(rb"=[ \t]{0,1000}\r?\Z")
@@ -280,9 +321,13 @@ class QuotedPrintable:
     def _decode(self, data: bytes) -> bytes:
         if b"=" not in data:
             return data
-        if _BAD.search(data) is not None:
+        if self._reading is QuotedReading.DROP_ALL:
+            data = _BAD_WHOLE.sub(b"", data)
+        elif _BAD.search(data) is not None:
             self.doubts.add(Doubt.ESCAPE)
             data = _BAD.sub(b"=3D" if self._reading is QuotedReading.KEEP else b"", data)
+        if Doubt.LOWER_CASE not in self.doubts and _LOWER.search(data) is not None:
+            self.doubts.add(Doubt.LOWER_CASE)
         if _SOFT_BLANKS.search(data) is not None:
             data = _SOFT_BLANKS.sub(b"=\n", data)
         return binascii.a2b_qp(data)

@@ -1,0 +1,193 @@
+"""What hides in text: uuencoded, yEnc and BinHex files, ``data:`` URIs, long base64 strings in HTML, SVG and scripts.
+
+The text itself stays a part of its own. Each thing that is found in it becomes another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from icapscan.findings import Anomaly
+from icapscan.limits import KIB
+from icapscan.store import PartStore
+from icapscan.unwrap.contract import Bid, Context, Evidence
+from icapscan.unwrap.embedded_search import Kind, Search
+from icapscan.unwrap.embedded_sinks import Sink, YencSink, sink
+from icapscan.unwrap.events import AnomalyFound, PartBegin, PartData, PartEnd, PartEvent, PartFailed
+from icapscan.unwrap.gate import Stop
+from icapscan.unwrap.mime import MIME, looks_like_text
+
+_LOOK_AHEAD = 3 * KIB
+"""Text behind a marker that is waited for before it is judged: begin lines, media types of data: URIs."""
+_STEP = 64 * KIB
+_SHORTEST = 8
+"""Bytes below which nothing can be embedded: ``data:,ab`` has none to spare."""
+
+
+class TextDecoder:
+    """Text in pieces; what is embedded in it as parts."""
+
+    __slots__ = (
+        "_again", "_context", "_count", "_ended", "_key", "_line_start", "_offset", "_pending", "_sink", "_skip",
+        "_unstuff", "dotted",
+    )  # fmt: skip
+
+    def __init__(self, context: Context, unstuff: bool = False, skip: int = 0) -> None:
+        self._context = context
+        self._unstuff = unstuff
+        self._skip = skip
+        """Bytes of the text that are not looked at."""
+        self._pending = b""
+        self._offset = 0
+        """Where in the text the pending bytes stand."""
+        self._line_start = True
+        self._sink: Sink | None = None
+        self._key = ""
+        self._count: dict[Kind, int] = {}
+        self._ended = False
+        self._again = -1
+        """Where the data of a yEnc file begins that never ended: it may have been a pretext to hide what follows."""
+        self.dotted: set[str] = set()
+        """Keys of yEnc parts that a news reader would take differently."""
+
+    def feed(self, data: bytes | memoryview) -> Iterator[PartEvent]:
+        """More text."""
+        for at in range(0, len(data), _STEP):
+            yield from self._guarded(bytes(data[at : at + _STEP]), False)
+
+    def finish(self) -> Iterator[PartEvent]:
+        """The text is complete."""
+        return self._guarded(b"", True)
+
+    def read(self, store: PartStore) -> Iterator[PartEvent]:
+        """Other readings: yEnc with the dots of a news server; what stands behind a yEnc line without an end."""
+        if self._ended:
+            return
+        if self.dotted and not self._unstuff:
+            again = TextDecoder(self._context, unstuff=True)
+            yield from _renamed(_all(again, store), self.dotted, "yenc-dots", 1)
+        if self._again >= 0:
+            again = TextDecoder(self._context, skip=self._again)
+            yield from _renamed(_all(again, store), None, "yenc-without-end", 2)
+
+    def _guarded(self, data: bytes, final: bool) -> Iterator[PartEvent]:
+        if self._ended:
+            return
+        if self._skip:
+            skipped = min(self._skip, len(data))
+            self._skip -= skipped
+            data = data[skipped:]
+        try:
+            self._context.gate.room()
+            data = self._pending + data if self._pending else data
+            self._pending = b""
+            yield from self._pieces(data, final)
+        except Stop as stop:
+            self._ended = True
+            yield PartFailed("", stop.reason, stop.detail)
+
+    def _pieces(self, data: bytes, final: bool) -> Iterator[PartEvent]:
+        """Use ``data`` up, and keep what cannot be judged yet."""
+        at = least = 0
+        search: Search | None = None
+        limit = len(data) if final else max(0, len(data) - _LOOK_AHEAD)
+        while True:
+            if self._sink is None:
+                if search is None:
+                    if not limit:
+                        self._keep(data, 0)
+                        return
+                    search = Search(data, self._line_start, limit, self._offset == 0)
+                found = search.first(at)
+                if found is None:
+                    at = max(at, limit)
+                    self._line_start = at > 0 and data[at - 1] == ord("\n")
+                    self._keep(data, at)
+                    return
+                number = self._count[found.kind] = self._count.get(found.kind, 0) + 1
+                self._key = f"{found.kind.value}{number}"
+                self._sink = sink(found, self._key, self._context.gate, self._unstuff)
+                at, least = found.start, found.at + 1
+                if found.kind is Kind.YENC and self._again < 0:
+                    self._again = self._offset + at
+            stop, go_on, ended = self._sink.end(data, at, final)
+            if stop > at:
+                yield from self._sink.feed(data[at:stop])
+            at = max(go_on, least if ended else 0)
+            if not ended:
+                self._line_start = False
+                self._keep(data, at)
+                return
+            yield from self._close(self._sink)
+            if search is None:
+                self._line_start = at > 0 and data[at - 1] == ord("\n")
+                data, limit = data[at:], max(0, limit - at)
+                self._offset += at
+                at = 0
+
+    def _close(self, ended: Sink) -> Iterator[PartEvent]:
+        yield from ended.finish()
+        self._sink = None
+        if isinstance(ended, YencSink):
+            if ended.closed:
+                self._again = -1
+            if ended.stream.dotted:
+                self.dotted.add(self._key)
+
+    def _keep(self, data: bytes, at: int) -> None:
+        self._pending = data[at:]
+        self._offset += at
+
+
+def _all(decoder: TextDecoder, store: PartStore) -> Iterator[PartEvent]:
+    for piece in store.pieces():
+        yield from decoder.feed(piece)
+    yield from decoder.finish()
+
+
+def _renamed(events: Iterator[PartEvent], keys: set[str] | None, kind: str, number: int) -> Iterator[PartEvent]:
+    """The parts of another reading, only those with ``keys`` where they are given."""
+    for event in events:
+        if isinstance(event, AnomalyFound):
+            continue
+        if not event.path:
+            yield event
+            return
+        if keys is not None and event.path not in keys:
+            continue
+        path = f"{event.path}~{number}"
+        if isinstance(event, PartBegin):
+            yield AnomalyFound(Anomaly(kind, path))
+            yield PartBegin(path, event.name, event.media_type, number, event.names)
+        elif isinstance(event, PartData):
+            yield PartData(path, event.data)
+        elif isinstance(event, PartEnd):
+            yield PartEnd(path)
+        else:
+            yield PartFailed(path, event.reason, event.detail)
+
+
+class TextFormat:
+    """Text of any kind that is not opened as a message or multipart."""
+
+    name = "text"
+
+    def bid(self, evidence: Evidence) -> Bid:
+        """Any text may hold something; a short one is looked through at once."""
+        first = evidence.first
+        if len(first) < _SHORTEST or MIME.bid(evidence) is not Bid.NO:
+            return Bid.NO
+        if b"=ybegin " in first:
+            return Bid.MAYBE  # what follows has every byte there is
+        if not looks_like_text(first):
+            return Bid.NO
+        if evidence.whole and Search(first, True, len(first)).first(0) is None:
+            return Bid.NO
+        return Bid.MAYBE
+
+    def open(self, context: Context) -> TextDecoder:
+        """A decoder that says nothing until it finds something."""
+        return TextDecoder(context)
+
+
+TEXT = TextFormat()

@@ -1,0 +1,256 @@
+"""What takes the bytes of something embedded in a text, from where it begins to where it ends."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Protocol
+from urllib.parse import unquote_to_bytes
+
+from icapscan.limits import KIB
+from icapscan.unwrap import binhex, uu, yenc
+from icapscan.unwrap.embedded_search import Found, Kind
+from icapscan.unwrap.events import PartBegin, PartData, PartEnd, PartEvent
+from icapscan.unwrap.gate import Gate
+from icapscan.unwrap.names import readings
+from icapscan.unwrap.transfer import Base64
+
+_STEP = 64 * KIB
+_NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=\r\n]")
+_INDENT = re.compile(rb"\n[ \t]+\Z")
+_UU_LINES = re.compile(rb"(?:[ -`]{0,90}\r?\n)*+")
+_UU_END = re.compile(rb"end[ \t]*(?:\r?\n|\Z)", re.I)
+_UU_LINE_MAX = 100
+_NOT_HQX = re.compile(rb"[^!-r\s]|:")
+_NOT_URI_BASE64 = re.compile(rb"[^A-Za-z0-9+/=%\s_\\-]")
+_URI_END = re.compile(rb"[\"'<>`\s]|\)(?=[\s;\"'},<]|\Z)")
+
+
+class Sink(Protocol):
+    """One embedded thing. What ends it depends on its bytes only, not on how they are split."""
+
+    def end(self, data: bytes, at: int, final: bool) -> tuple[int, int, bool]:
+        """(where the bytes that are certain end, where to go on, whether it has ended there).
+
+        While it has not ended, bytes from "where to go on" are shown again with those that follow.
+        """
+        ...
+
+    def feed(self, data: bytes) -> Iterator[PartEvent]: ...
+
+    def finish(self) -> Iterator[PartEvent]: ...
+
+
+class _Part:
+    """One part that begins when there is something in it."""
+
+    __slots__ = ("_begin", "_begun", "_gate", "_key")
+
+    def __init__(self, begin: PartBegin, gate: Gate) -> None:
+        self._begin = begin
+        self._key = begin.path
+        self._gate = gate
+        self._begun = False
+
+    def give(self, data: bytes) -> Iterator[PartEvent]:
+        if data:
+            if not self._begun:
+                self._begun = True
+                yield self._begin
+            if not self._gate.took(len(data)):
+                self._gate.stop()
+            yield PartData(self._key, data)
+
+    def close(self) -> Iterator[PartEvent]:
+        if self._begun:
+            yield PartEnd(self._key)
+
+
+class UuSink:
+    """Lines of uuencoded text, up to ``end`` or the first line that is none."""
+
+    __slots__ = ("_part", "_stream")
+
+    def __init__(self, part: _Part) -> None:
+        self._part = part
+        self._stream = uu.Uuencode()
+
+    def end(self, data: bytes, at: int, final: bool) -> tuple[int, int, bool]:
+        found = _UU_LINES.match(data, at)
+        stop = found.end() if found else at
+        line_end = data.find(b"\n", stop, stop + _UU_LINE_MAX)
+        if line_end < 0 and len(data) - stop < _UU_LINE_MAX and not final:
+            return stop, stop, False
+        last = _UU_END.match(data, stop)
+        if last is not None:
+            return stop, last.end(), True
+        return (len(data), len(data), True) if final and line_end < 0 else (stop, stop, True)
+
+    def feed(self, data: bytes) -> Iterator[PartEvent]:
+        return self._part.give(self._stream.feed(data))
+
+    def finish(self) -> Iterator[PartEvent]:
+        yield from self._part.give(self._stream.finish())
+        yield from self._part.close()
+
+
+class YencSink:
+    """yEnc up to ``=yend``, whatever is in it."""
+
+    __slots__ = ("_part", "closed", "stream")
+
+    def __init__(self, part: _Part, unstuff: bool) -> None:
+        self._part = part
+        self.stream = yenc.YEnc(unstuff)
+        self.closed = False
+
+    def end(self, data: bytes, at: int, final: bool) -> tuple[int, int, bool]:
+        stop = data.find(yenc.END, at)
+        if stop >= 0:
+            line_end = data.find(b"\n", stop + 1)
+            if line_end < 0 and not final and len(data) - stop < 2 * KIB:
+                return stop, stop, False
+            self.closed = True
+            return stop, line_end + 1 if line_end >= 0 else len(data), True
+        keep = len(data) if final else max(at, len(data) - len(yenc.END))
+        return keep, keep, final
+
+    def feed(self, data: bytes) -> Iterator[PartEvent]:
+        return self._part.give(self.stream.feed(data))
+
+    def finish(self) -> Iterator[PartEvent]:
+        yield from self._part.give(self.stream.finish())
+        yield from self._part.close()
+
+
+class BinHexSink:
+    """BinHex up to its closing colon: one part for each fork that is not empty."""
+
+    __slots__ = ("_forks", "_gate", "_key", "_stream")
+
+    def __init__(self, key: str, gate: Gate) -> None:
+        self._key = key
+        self._gate = gate
+        self._stream = binhex.BinHex()
+        self._forks: dict[binhex.Fork, _Part] = {}
+
+    def end(self, data: bytes, at: int, final: bool) -> tuple[int, int, bool]:
+        found = _NOT_HQX.search(data, at)
+        if found is None:
+            return len(data), len(data), final
+        return found.start(), found.end() if found[0] == b":" else found.start(), True
+
+    def feed(self, data: bytes) -> Iterator[PartEvent]:
+        return self._give(self._stream.feed(data))
+
+    def finish(self) -> Iterator[PartEvent]:
+        yield from self._give(self._stream.finish())
+        for part in self._forks.values():
+            yield from part.close()
+
+    def _give(self, pieces: Iterator[tuple[binhex.Fork, bytes]]) -> Iterator[PartEvent]:
+        for fork, data in pieces:
+            part = self._forks.get(fork)
+            if part is None:
+                key = self._key if fork is binhex.Fork.DATA else f"{self._key}-resource"
+                names = readings(self._stream.name)
+                begin = PartBegin(key, names[0] if names else None, names=tuple(names[1:]))
+                part = self._forks[fork] = _Part(begin, self._gate)
+            yield from part.give(data)
+
+
+class Base64Sink:
+    """base64 in a text: lines, or a string in a script. Ends with the first thing that is none."""
+
+    __slots__ = ("_part", "_stream")
+
+    def __init__(self, part: _Part) -> None:
+        self._part = part
+        self._stream = Base64()
+
+    def end(self, data: bytes, at: int, final: bool) -> tuple[int, int, bool]:
+        found = _NOT_BASE64.search(data, at)
+        while found is not None and found[0] in b" \t\\":
+            # lines may be indented; in JSON and scripts "\/" and "\n" stand for themselves
+            if found[0] != b"\\" and _INDENT.search(data, at, found.end()) is None:
+                break
+            if found[0] == b"\\" and data[found.end() : found.end() + 1] not in (b"/", b"n", b"r", b""):
+                break
+            found = _NOT_BASE64.search(data, found.end())
+        if found is None:
+            return (len(data), len(data), True) if final else self._certain(data, at)
+        if len(data) - found.start() < 2 and not final:
+            return self._certain(data, at)
+        line = data.rfind(b"\n", at, found.start()) + 1
+        # A line with something else in it is text, unless what follows may well end a string.
+        stop = found.start() if line <= at or found[0] in b"\"'`<)\\&;,-" else line
+        return stop, stop, True
+
+    @staticmethod
+    def _certain(data: bytes, at: int) -> tuple[int, int, bool]:
+        """All but the last line, which may turn out to be text."""
+        line = data.rfind(b"\n", at)
+        if line < 0 or len(data) - line > 2 * KIB:
+            line = max(at, len(data) - 2)
+        return line, line, False
+
+    def feed(self, data: bytes) -> Iterator[PartEvent]:
+        if b"\\" in data:
+            data = data.replace(b"\\n", b"\n").replace(b"\\r", b"\r").replace(b"\\", b"")
+        return self._part.give(self._stream.feed(data))
+
+    def finish(self) -> Iterator[PartEvent]:
+        yield from self._part.give(self._stream.finish())
+        yield from self._part.close()
+
+
+class UriSink:
+    """The data of a ``data:`` URI."""
+
+    __slots__ = ("_base64", "_part", "_pattern", "_pending")
+
+    def __init__(self, part: _Part, coded: bool) -> None:
+        self._part = part
+        self._base64 = Base64() if coded else None
+        self._pattern = _NOT_URI_BASE64 if coded else _URI_END
+        self._pending = b""
+
+    def end(self, data: bytes, at: int, final: bool) -> tuple[int, int, bool]:
+        found = self._pattern.search(data, at)
+        if found is not None and (final or found.end() < len(data)):
+            return found.start(), found.start(), True
+        keep = len(data) if final else max(at, len(data) - 1)
+        return keep, keep, final
+
+    def feed(self, data: bytes) -> Iterator[PartEvent]:
+        data = self._pending + data
+        cut = data.rfind(b"%", max(0, len(data) - 2))
+        cut = cut if cut >= 0 else len(data)
+        self._pending = data[cut:]
+        return self._give(data[:cut])
+
+    def finish(self) -> Iterator[PartEvent]:
+        yield from self._give(self._pending)
+        if self._base64 is not None:
+            yield from self._part.give(self._base64.finish())
+        yield from self._part.close()
+
+    def _give(self, data: bytes) -> Iterator[PartEvent]:
+        data = unquote_to_bytes(data) if b"%" in data else data
+        return self._part.give(self._base64.feed(data) if self._base64 is not None else data)
+
+
+def sink(found: Found, key: str, gate: Gate, unstuff: bool) -> Sink:
+    """What takes the thing that was found."""
+    names = readings(found.name.strip(b' \t"')) if found.name else []
+    media_type = found.media_type.decode("latin-1").strip().lower() or None
+    part = _Part(PartBegin(key, names[0] if names else None, media_type, names=tuple(names[1:])), gate)
+    if found.kind is Kind.UUENCODE:
+        return UuSink(part)
+    if found.kind is Kind.YENC:
+        return YencSink(part, unstuff)
+    if found.kind is Kind.BINHEX:
+        return BinHexSink(key, gate)
+    if found.kind in (Kind.DATA_URI, Kind.PERCENT):
+        return UriSink(part, found.kind is Kind.DATA_URI)
+    return Base64Sink(part)

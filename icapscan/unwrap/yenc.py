@@ -1,0 +1,53 @@
+"""yEnc (yEnc draft 1.3) as it stands in text. Sizes that it declares are never believed."""
+
+from __future__ import annotations
+
+import re
+
+BEGIN = re.compile(
+    rb"=ybegin (?:[^\r\n]{0,1000}?name=(?P<name>[^\r\n]{0,255})|[^\r\n]{0,1000})\r?\n(?:=ypart [^\r\n]{0,200}\r?\n)?"
+)
+"""The lines before the encoded data."""
+END = b"\n=yend"
+_PLAIN = bytes((code - 42) & 255 for code in range(256))
+_ESCAPED = tuple(bytes([(code - 64) & 255]) for code in range(256))
+_ESCAPE = re.compile(rb"=(.)", re.S)
+
+
+class YEnc:
+    """Decodes what stands between the ``=ybegin``, ``=ypart`` and ``=yend`` lines."""
+
+    __slots__ = ("_pending", "_unstuff", "dotted")
+
+    def __init__(self, unstuff: bool = False) -> None:
+        self._pending = b"\n"
+        self._unstuff = unstuff
+        """Two dots at the start of a line are one (RFC 3977 3.1.1): what comes from a news server unchanged."""
+        self.dotted = False
+        """There is such a line."""
+
+    def feed(self, data: bytes) -> bytes:
+        """More lines."""
+        data = self._pending + data
+        keep = 0
+        for tail in (b"\r\n.", b"\n.", b"\n", b"=\r\n", b"=\n", b"=\r", b"="):
+            if data.endswith(tail):
+                keep = len(tail)
+                break
+        self._pending = data[len(data) - keep :]
+        return self._decode(data[: len(data) - keep])
+
+    def finish(self) -> bytes:
+        """The lines are complete."""
+        pending, self._pending = self._pending, b""
+        return self._decode(pending)
+
+    def _decode(self, data: bytes) -> bytes:
+        if b"\n.." in data:
+            self.dotted = True
+            if self._unstuff:
+                data = data.replace(b"\n..", b"\n.")
+        text = data.translate(None, b"\r\n")
+        if b"=" in text:
+            text = _ESCAPE.sub(lambda found: _ESCAPED[found[1][0]], text)
+        return text.translate(_PLAIN)
