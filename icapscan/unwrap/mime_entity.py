@@ -179,7 +179,7 @@ def _encodings(values: tuple[bytes, ...], doubts: set[EntityDoubt]) -> list[Enco
         neat = _TOKENS.get(value.lower())
         if neat is not None:
             found.append(neat)
-            if value == b"":
+            if value == b"" or b"gzip" in value.lower():  # few readers know x-gzip64
                 doubts.add(EntityDoubt.ENCODINGS)
             continue
         doubts.add(EntityDoubt.ENCODINGS)

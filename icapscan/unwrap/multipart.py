@@ -45,7 +45,7 @@ _LF, _CR = 10, 13
 class Splitter:
     """Gives pieces (`Mark`, bytes) in order. The line end before a delimiter belongs to the delimiter."""
 
-    __slots__ = ("_before", "_match", "_needle", "_pending", "doubts")
+    __slots__ = ("_before", "_in_part", "_match", "_needle", "_pending", "doubts")
 
     def __init__(self, boundary: bytes, match: Match = Match.EXACT) -> None:
         self._needle = b"--" + boundary
@@ -53,6 +53,7 @@ class Splitter:
         self._pending = b""
         self._before = _LF
         """The byte before what is pending; the start of the body is the start of a line."""
+        self._in_part = False
         self.doubts: set[SplitDoubt] = set()
 
     def feed(self, data: bytes) -> Iterator[tuple[Mark, bytes]]:
@@ -88,10 +89,13 @@ class Splitter:
                 yield Mark.DATA, data[start:end]
             yield Mark.CLOSE if data.startswith(b"--", tail_at) else Mark.DELIMITER, data[hit:line_end]
             start = search = line_end
+            self._in_part = not data.startswith(b"--", tail_at)
             self._before = _LF
         if final:
-            if start < len(data):
-                yield Mark.DATA, data[start:] if start else data
+            # Without a closing delimiter the last line end is taken for the one before it, as other readers do.
+            end = _before_line_end(data, start, len(data)) if self._in_part else len(data)
+            if start < end:
+                yield Mark.DATA, data[start:end]
             return
         yield from self._keep(data, start, self._held(data, max(start, search)))
 
