@@ -149,9 +149,9 @@ class Layer:
     def _keep(self, piece: Buffer) -> None:
         """Keep input for another reading, as long as it is short."""
         assert self._head is not None
-        if len(self._head) + len(piece) <= HEAD_MAX:
+        if len(self._head) < HEAD_MAX:
             self._head += piece
-        elif self._sent:
+        elif self._sent or self._coding.sure:  # a bzip2 block may take 900 kB before it gives anything
             self._head = None
         else:
             raise Stop(Reason.MALFORMED, f"The {self.name} content never begins.")

@@ -26,7 +26,6 @@ NOT_INSTALLED = 3
 FILTERS = ("none", "compress", "gzip", "bzip2", "xz", "lzma", "zstd", "rpm")
 """What packages of these formats are compressed with. For what it was built without, libarchive would start a program:
 the child's search path is empty."""
-_LINKS = (stat.S_IFDIR, stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK)
 
 
 def main(formats: list[str], only_encrypted: bool) -> int:
@@ -79,11 +78,11 @@ class _Unpacking:
         """One member. Raises ArchiveError when the archive cannot be read on."""
         ffi = self._ffi
         encrypted = self._is_encrypted(entry) > 0
-        kind = stat.S_IFMT(ffi.entry_filetype(entry))
-        if kind in _LINKS or (self._only_encrypted and not encrypted):
+        if self._only_encrypted and not encrypted:
             return
         name = _name(ffi, entry)
-        begun = kind == stat.S_IFREG and not ffi.entry_hardlink(entry)
+        # Links and devices are no members, unless they have data: other readers make plain files of them.
+        begun = stat.S_IFMT(ffi.entry_filetype(entry)) == stat.S_IFREG and not ffi.entry_hardlink(entry)
         if begun:
             _say(b"N", name)
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import random
 import struct
 import zlib
 from collections.abc import Callable
@@ -119,6 +120,14 @@ def test_evasion_61_what_stood_before_the_damage_is_scanned() -> None:
     data = packer.compress(EVIL) + packer.flush(zlib.Z_FULL_FLUSH) + b"\xff" * 40
     got = unpack("gzip", data)
     assert got.contents == [EVIL] and got.reasons == {Reason.MALFORMED}
+
+
+def test_a_long_stretch_of_input_without_output_is_no_damage() -> None:
+    noise = random.Random(1).randbytes(300_000)
+    for kind, data in (("bzip2", bz2.compress(noise)), ("gzip", gzip.compress(noise) + gzip.compress(noise))):
+        for cut in (3, 10, 50, 65_530, len(data) // 2 + 20):
+            got = drive(FORMATS[kind], data, split=[data[:cut], data[cut:]])
+            assert not got.failures and got.contents[0][: len(noise)] == noise
 
 
 def test_evasion_61_gzip_header_fields() -> None:
