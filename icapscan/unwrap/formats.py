@@ -11,10 +11,14 @@ from functools import cache
 
 from msgspec import Struct
 
+from icapscan.unwrap.activemime import ActiveMimeFormat
 from icapscan.unwrap.closed import ClosedFormat
 from icapscan.unwrap.contract import Bid, Evidence, Format
 from icapscan.unwrap.libarchive import LIBARCHIVE_FORMATS
 from icapscan.unwrap.mime import MIME, UNDECLARED
+from icapscan.unwrap.office_xml import OfficeXmlFormat
+from icapscan.unwrap.ole import OleFormat
+from icapscan.unwrap.rtf import RtfFormat
 from icapscan.unwrap.selfextract import SelfExtractFormat
 from icapscan.unwrap.sevenzip import SEVENZIP_FORMATS
 from icapscan.unwrap.single import SINGLE_FORMATS
@@ -129,4 +133,8 @@ FORMATS: tuple[Entry, ...] = (
     Entry(ClosedFormat(), needs=ClosedFormat.needs),
     Entry(VolumeFormat()),  # always: only names tell
     # documents
+    Entry(OleFormat(), OleFormat.prefixes),
+    Entry(OfficeXmlFormat()),  # always: XML may begin in several ways; it looks where the part stands first
+    Entry(RtfFormat(), RtfFormat.prefixes),
+    Entry(ActiveMimeFormat(), ActiveMimeFormat.prefixes),
 )

@@ -1,0 +1,192 @@
+"""XML of Office and ODF documents: DDE fields and links, macro sheets, what is loaded from elsewhere.
+
+The zip is opened by its own decoder; this one looks at each XML member by its content, whatever it is called, and at
+documents that are one XML file. It is a search for the few elements that matter, not an XML parser: nothing is
+expanded, and damage does not hide anything from it. It emits anomalies, no parts.
+"""
+
+from __future__ import annotations
+
+import codecs
+import html
+import mmap
+import re
+from collections.abc import Iterator
+
+from icapscan.findings import Anomaly, Reason
+from icapscan.limits import KIB, MIB
+from icapscan.store import PartStore
+from icapscan.unwrap.contract import Bid, Context, Evidence
+from icapscan.unwrap.events import AnomalyFound, PartEvent, PartFailed
+from icapscan.unwrap.gate import Stop
+
+WIDE_MAX = 64 * MIB
+"""XML in UTF-16 that is converted in memory, two bytes at a time where UTF-8 has one; Office writes UTF-8."""
+FIELD_MAX = 32 * KIB
+"""Characters of a field's instruction that are put together from its pieces. Word's own bound is 255."""
+NOTES_MAX = 50
+_BOMS = ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"), (b"<\0", "utf-16-le"), (b"\0<", "utf-16-be"))
+_ATTRIBUTES = rb"((?:[^<>\"']|\"[^\"]*\"|'[^']*')*)"
+_TAGS = re.compile(
+    rb"<(?:[\w.\-]+:)?(instrText|fldSimple|fldChar|Relationship|ddeLink|dde-connection-decl|dde-source|dde-connection|"
+    rb"macrosheet|event-listener|script|Override|Default|object|object-ole|plugin|applet|frame|Cell)"
+    rb"(?=[\s/>])" + _ATTRIBUTES + rb">([^<]{0,32768})"
+)
+_MARKS = (
+    b"instrText", b"fldSimple", b"Relationship", b"ddeLink", b":dde-", b"macrosheet", b":event-listener", b":script",
+    b"macroSheet", b":object", b":plugin", b":applet", b"xlink:href", b":Formula",
+)  # fmt: skip
+_ATTRIBUTE = re.compile(rb"([\w.:\-]+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)')")
+_DDE = re.compile(r"(?<![A-Za-z0-9])DDE(?:AUTO)?(?![A-Za-z0-9])", re.I)
+_QUOTE = re.compile(r"QUOTE((?:\s+\d{1,3})+)", re.I)
+_FORMULA = re.compile(r"^=\s*[+\-@=]*\s*'?[A-Za-z][\w. \\/:%-]{0,60}'?\|", re.S)
+_NOISE = re.compile(rb"<!--.*?-->|<!\[CDATA\[|\]\]>|<\?.*?\?>", re.S)
+_RELATIONS = {
+    "attachedTemplate": "external-template",
+    "oleObject": "external-object",
+    "package": "external-object",
+    "frame": "external-object",
+    "subDocument": "external-object",
+    "control": "external-object",
+    "vbaProject": "external-object",
+    "aFChunk": "external-object",
+    "externalLinkPath": "external-link",
+    "externalLink": "external-link",
+    "xlPathMissing": "external-link",
+    "externalLinkLong": "external-link",
+}
+"""By the last word of a relationship's type. Pictures and hyperlinks in other places are what documents are full of."""
+_MACRO_SHEETS = ("xlmacrosheet", "xlintlmacrosheet")
+
+
+class OfficeXmlFormat:
+    """Bids on XML members of a zip, and on XML that Office says is its own."""
+
+    name = "office-xml"
+
+    def bid(self, evidence: Evidence) -> Bid:
+        first = evidence.first
+        begin = first[:64].lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n\0")[:1]
+        if begin != b"<":
+            return Bid.NO
+        if evidence.declared.within == "zip":
+            return Bid.MAYBE
+        head = first.replace(b"\0", b"")
+        return Bid.MAYBE if b"mso-application" in head or b"schemas.microsoft.com/office" in head else Bid.NO
+
+    def open(self, context: Context) -> OfficeXmlDecoder:
+        return OfficeXmlDecoder(context)
+
+
+class OfficeXmlDecoder:
+    """One XML file."""
+
+    __slots__ = ("_context", "_field", "_told")
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._field = ""
+        """Instruction of the field that is open, as far as it was read."""
+        self._told: set[tuple[str, str]] = set()
+
+    def read(self, store: PartStore) -> Iterator[PartEvent]:
+        try:
+            data = self._as_bytes(store)
+            if any(data.find(mark) >= 0 for mark in _MARKS):
+                yield from self._search(data)
+        except Stop as stop:
+            yield PartFailed("", stop.reason, stop.detail)
+        finally:
+            store.relax()
+
+    def _as_bytes(self, store: PartStore) -> bytes | mmap.mmap:
+        """The text in an encoding that has ASCII in it. Raises `Stop` where that would be too much."""
+        data = store.view()
+        head = data[:4]
+        charset = next((name for bom, name in _BOMS if head.startswith(bom)), "")
+        if not charset:
+            return data
+        if store.size > WIDE_MAX:
+            raise Stop(Reason.OVER_LIMIT, "An XML file in UTF-16 is too large to be searched.")
+        decoder = codecs.getincrementaldecoder(charset)("replace")
+        text = bytearray()
+        for piece in store.pieces():
+            self._context.gate.room()
+            text += decoder.decode(bytes(piece)).encode("utf-8", "replace")
+        return bytes(text)
+
+    def _search(self, data: bytes | mmap.mmap) -> Iterator[PartEvent]:
+        for found in _TAGS.finditer(data):
+            self._context.gate.room()
+            for kind, detail in self._tag(found[1], _attributes(found[2]), found[3], data, found.start(3)):
+                said = kind, detail[:200]
+                if said not in self._told and len(self._told) < NOTES_MAX:
+                    self._told.add(said)
+                    yield AnomalyFound(Anomaly(kind, "", detail[:200]))
+
+    def _tag(
+        self, name: bytes, given: dict[str, str], text: bytes, data: bytes | mmap.mmap, at: int
+    ) -> Iterator[tuple[str, str]]:
+        """What one element says: a kind of anomaly and its detail."""
+        if name == b"instrText":
+            if data[at : at + 4] in (b"<!--", b"<![C", b"<?"):  # text in disguise
+                end = data.find(b"</", at, at + FIELD_MAX)
+                text = _NOISE.sub(b"", data[at : end if end >= 0 else at])
+            yield from self._instruction(_text(text))
+        elif name == b"fldSimple":
+            self._field = ""
+            yield from self._instruction(given.get("instr", ""))
+            self._field = ""
+        elif name == b"fldChar":
+            if given.get("fldCharType") in ("begin", "end"):
+                self._field = ""
+        elif name in (b"Relationship", b"Override", b"Default"):
+            yield from _relation(given)
+        elif name == b"ddeLink":
+            yield "dde", f"{given.get('ddeService', '')}|{given.get('ddeTopic', '')}"
+        elif name in (b"dde-connection-decl", b"dde-source", b"dde-connection"):
+            yield "dde", f"{given.get('dde-application', '')}|{given.get('dde-topic', '')}"
+        elif name == b"macrosheet":
+            yield "xlm-macro", "a macro sheet"
+        elif name in (b"event-listener", b"script"):
+            yield "odf-macro", given.get("href", "") or given.get("language", "")
+        elif name in (b"object", b"object-ole", b"plugin", b"applet", b"frame"):
+            target = given.get("href", "")
+            if "://" in target or target.startswith("\\\\"):
+                yield "external-object", target
+        elif name == b"Cell" and _FORMULA.match(given.get("Formula", "")):
+            yield "dde", given["Formula"]
+
+    def _instruction(self, text: str) -> Iterator[tuple[str, str]]:
+        """A piece of a field's instruction: Word joins the pieces, and evaluates QUOTE fields in them."""
+        self._field = (self._field + text)[-FIELD_MAX:]
+        plain = _QUOTE.sub(lambda found: "".join(chr(int(code) % 256) for code in found[1].split()), self._field)
+        found = _DDE.search(plain)
+        if found is not None:
+            yield "dde", plain[found.start() :].strip()[:200]
+            self._field = ""
+
+
+def _relation(given: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """A relationship (ECMA-376 part 2, 9.3), or a content type."""
+    said = given.get("Type", "").rpartition("/")[2]
+    kind = _RELATIONS.get(said)
+    target = given.get("Target", "")
+    if kind is not None and given.get("TargetMode", "").strip().lower() == "external":
+        yield kind, target
+    elif target.lower().startswith(("mhtml:", "script:", "ms-msdt:", "search-ms:")):
+        yield "external-object", target
+    if said.lower() in _MACRO_SHEETS or "macrosheet" in given.get("ContentType", "").lower():
+        yield "xlm-macro", target or given.get("PartName", "")
+
+
+def _attributes(raw: bytes) -> dict[str, str]:
+    """Attributes by their local names."""
+    found = {}
+    for name, double, single in _ATTRIBUTE.findall(raw):
+        found[name.rpartition(b":")[2].decode("latin-1")] = _text(double or single)
+    return found
+
+
+def _text(raw: bytes) -> str:
+    return html.unescape(raw.decode("utf-8", "replace"))
