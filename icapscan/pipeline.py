@@ -19,7 +19,7 @@ from icapscan.findings import Anomaly, Finding, Level, Reason, Unscanned, Verdic
 from icapscan.limits import Budget, Limits
 from icapscan.store import PartStore, Purse
 from icapscan.unwrap.contract import Declared
-from icapscan.unwrap.events import PartFailed
+from icapscan.unwrap.events import PartFailed, Waiting
 from icapscan.unwrap.tree import PartReady, WalkEvent
 from icapscan.unwrap.walker import Walker
 
@@ -52,9 +52,11 @@ class Subject(Struct, frozen=True):
 class Scanner:
     """One generation of engines, shared by all scans that begin while it is in force."""
 
-    __slots__ = ("engines", "limits", "purse", "spool")
+    __slots__ = ("children", "engines", "limits", "purse", "spool")
 
     def __init__(self, engines: Engines, limits: Limits, purse: Purse, spool: str | None = None) -> None:
+        self.children = asyncio.Lock()
+        """Child processes that unpack take turns: one body at a time has some."""
         self.engines = engines
         self.limits = limits
         self.purse = purse
@@ -151,6 +153,57 @@ class _Line:
             part.store.close()
 
 
+class _Turns:
+    """Makes a long unpacking let others run, and wait for its child processes without holding anybody up."""
+
+    __slots__ = ("_deadline", "_lock", "_mine", "_until")
+
+    def __init__(self, scanner: Scanner) -> None:
+        now = time.monotonic()
+        self._lock = scanner.children
+        self._mine = False
+        self._deadline = now + scanner.limits.seconds
+        self._until = now + TURN
+
+    async def pause(self, waiting: Waiting | None) -> bool:
+        """Between two steps: whether others had their turn. Raises `TimeoutError` when waiting took too long."""
+        now = time.monotonic()
+        if waiting is not None and waiting.descriptor is None:
+            if not self._mine:
+                await asyncio.wait_for(self._lock.acquire(), self._deadline - now)
+                self._mine = True
+        elif waiting is not None and waiting.descriptor is not None:
+            await _readable(waiting.descriptor, self._deadline - now)
+        elif now > self._until:
+            await asyncio.sleep(0)
+        else:
+            return False
+        self._until = time.monotonic() + TURN
+        return True
+
+    def end(self) -> None:
+        """No step comes any more."""
+        if self._mine:
+            self._lock.release()
+            self._mine = False
+
+
+async def _readable(descriptor: int, seconds: float) -> None:
+    """Wait for input, or its end. Raises `TimeoutError`."""
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(descriptor, _set, ready)
+    try:
+        await asyncio.wait_for(ready, seconds)
+    finally:
+        loop.remove_reader(descriptor)
+
+
+def _set(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
 class Scan:
     """One body on its way through the stages.
 
@@ -188,11 +241,11 @@ class Scan:
             if self._line.hit:
                 return
         self._handle(walker.feed(data))
-        if walker.busy:
+        if walker.busy and walker.waiting is None:
             until = time.monotonic() + TURN
             for events in walker.steps():
                 self._handle(events)
-                if time.monotonic() > until:
+                if walker.waiting is not None or time.monotonic() > until:
                     break
 
     @property
@@ -239,19 +292,25 @@ class Scan:
 
     async def _unpack(self) -> Part:
         """All that is left to unpack; others get their turn meanwhile. Returns the virgin part."""
-        until = 0.0
         virgin = None
         if self._line is None or not self._line.hit:
-            for events in self._walker.finish():
-                virgin = self._handle(events) or virgin
-                if self._walker.busy and (now := time.monotonic()) > until:
-                    if until:
-                        await asyncio.sleep(0)
-                    until = now + TURN
-                    if self._line is not None:
+            turns = _Turns(self._scanner)
+            complete = False
+            try:
+                for events in self._walker.finish():
+                    virgin = self._handle(events) or virgin
+                    if self._walker.busy and await turns.pause(self._walker.waiting) and self._line is not None:
                         self._line.collect()
                         if self._line.hit:
                             break
+                else:
+                    complete = True
+            except TimeoutError:
+                self._unscanned.append(Unscanned(Reason.TIMEOUT, detail="Unpacking took too long."))
+            finally:
+                if not complete:
+                    self._walker.close()  # its child process ends before the next one begins
+                turns.end()
         return virgin or Part("", self.store, self._subject.name, self._subject.media_type)
 
     def _handle(self, events: Iterable[WalkEvent]) -> Part | None:

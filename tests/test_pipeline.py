@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import pytest
 
@@ -14,8 +15,9 @@ from icapscan.errors import StoreFull
 from icapscan.findings import Finding, Level, Reason, Unscanned, Verdict
 from icapscan.limits import Limits
 from icapscan.pipeline import PARTS_AT_ONCE, Scan, Scanner, Subject
-from icapscan.store import Purse
-from icapscan.unwrap.events import Audience
+from icapscan.store import PartStore, Purse
+from icapscan.unwrap.contract import Bid, Context, Evidence
+from icapscan.unwrap.events import Audience, PartBegin, PartData, PartEnd, PartEvent, Waiting
 from icapscan.unwrap.formats import Entry, Registry
 from tests.unwrap.toys import BOX_MAGIC, CHEST_MAGIC, TOYS, Toy, box, frame, part
 
@@ -337,6 +339,104 @@ def test_a_hit_before_the_end_stops_the_unpacking_and_stays() -> None:
         return verdict
 
     assert asyncio.run(run()).level is Level.INFECTED
+
+
+class WaitsFor:
+    """A format whose decoder waits for a pipe, as for a child process, and tells in ``log`` what it does."""
+
+    name = "waits"
+
+    def __init__(self, log: list[str], pipes: list[int]) -> None:
+        self.log = log
+        self.pipes = pipes
+
+    def bid(self, evidence: Evidence) -> Bid:
+        return Bid.YES if evidence.first.startswith(b"WAIT") else Bid.NO
+
+    def open(self, context: Context) -> WaitsFor:
+        return self
+
+    def read(self, store: PartStore) -> Iterator[PartEvent | Waiting]:
+        yield Waiting()
+        who, pipe = bytes(store.view())[4:].decode(), self.pipes.pop(0)
+        self.log.append(f"{who} begins")
+        try:
+            yield PartBegin("1")
+            yield Waiting(pipe)
+            yield PartData("1", os.read(pipe, 100))
+            yield PartEnd("1")
+            self.log.append(f"{who} ends")
+        except GeneratorExit:
+            self.log.append(f"{who} is given up")
+
+
+def waiting_scans(
+    monkeypatch: pytest.MonkeyPatch, limits: Limits, work: Callable[[list[str], list[int], Scan, Scan], Awaitable[None]]
+) -> list[str]:
+    """Run ``work`` with two scans that each wait for a pipe; what was logged."""
+    log: list[str] = []
+    ends = [os.pipe(), os.pipe()]
+    waits = WaitsFor(log, [end[0] for end in ends])
+    monkeypatch.setattr("icapscan.unwrap.walker.registry", lambda: Registry([Entry(waits)]))
+
+    async def run() -> None:
+        scanner = Scanner(Fanout([Looks()]), limits, Purse(1 << 20, 1 << 20))
+        scans = [scanner.begin(Subject()), scanner.begin(Subject())]
+        for one, who in zip(scans, (b"first", b"second"), strict=True):
+            one.feed(b"WAIT" + who)
+        try:
+            await work(log, [end[1] for end in ends], *scans)
+        finally:
+            for one in scans:
+                one.close()
+
+    try:
+        asyncio.run(run())
+    finally:
+        for pair in ends:
+            for end in pair:
+                os.close(end)
+    return log
+
+
+def test_while_a_child_works_others_go_on_and_children_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(log: list[str], pipes: list[int], first: Scan, second: Scan) -> None:
+        tasks = [asyncio.create_task(one.finish()) for one in (first, second)]
+        for _ in range(20):
+            await asyncio.sleep(0)  # the loop is free: nobody reads a pipe that is empty
+        log.append("the loop is free")
+        for pipe in pipes:
+            os.write(pipe, b"x" + BAD)
+        assert [verdict.level for verdict in await asyncio.gather(*tasks)] == [Level.INFECTED] * 2
+
+    assert waiting_scans(monkeypatch, Limits(), work) == [
+        "first begins", "the loop is free", "first ends", "second begins", "second ends",
+    ]  # fmt: skip
+
+
+def test_a_child_that_says_nothing_is_a_timeout_and_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(log: list[str], pipes: list[int], first: Scan, second: Scan) -> None:
+        for one in (first, second):
+            verdict = await one.finish()
+            assert (verdict.level, verdict.reason) == (Level.UNSCANNED, Reason.TIMEOUT)
+
+    log = waiting_scans(monkeypatch, Limits(seconds=0.1), work)
+    assert log == ["first begins", "first is given up", "second begins", "second is given up"]
+
+
+def test_a_scan_that_is_cancelled_gives_up_its_child_and_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(log: list[str], pipes: list[int], first: Scan, second: Scan) -> None:
+        task = asyncio.create_task(first.finish())
+        other = asyncio.create_task(second.finish())
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait([task])
+        first.close()
+        os.write(pipes[1], b"fine")
+        assert (await other).level is Level.CLEAN
+
+    log = waiting_scans(monkeypatch, Limits(), work)
+    assert log == ["first begins", "first is given up", "second begins", "second ends"]
 
 
 def test_the_audience_goes_with_the_part(monkeypatch: pytest.MonkeyPatch) -> None:

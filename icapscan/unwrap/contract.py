@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from icapscan.limits import KIB, Budget
 from icapscan.store import PartStore
-from icapscan.unwrap.events import PartEvent
+from icapscan.unwrap.events import PartEvent, Waiting
 from icapscan.unwrap.gate import Gate
 
 FIRST = 4 * KIB
@@ -96,8 +96,12 @@ class Decoder(Protocol):
 class WholeDecoder(Protocol):
     """A format that can only be read with the whole part at hand (directories at the end, sector tables)."""
 
-    def read(self, store: PartStore) -> Iterator[PartEvent]:
-        """The events of the complete part. The store is open for as long as the iteration lasts, and not written."""
+    def read(self, store: PartStore) -> Iterator[PartEvent | Waiting]:
+        """The events of the complete part. The store is open for as long as the iteration lasts, and not written.
+
+        One that works with a child process says so (`Waiting`) before it starts it and before each read that may
+        block. The iteration may be given up at any event: the generator's ``close`` ends the child at once.
+        """
         ...
 
 

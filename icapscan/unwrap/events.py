@@ -65,4 +65,14 @@ class AnomalyFound(Struct, frozen=True):
     anomaly: Anomaly
 
 
+class Waiting(Struct, frozen=True):
+    """A decoder that reads a whole part has nothing to give for a while, because a child process works.
+
+    With a descriptor: until that is readable. With None: before it starts a child, so that the children of one process
+    take turns. Whoever goes on at once only waits in the decoder instead.
+    """
+
+    descriptor: int | None = None
+
+
 PartEvent = PartBegin | PartData | PartEnd | PartFailed | AnomalyFound

@@ -10,7 +10,7 @@ from msgspec import Struct
 from icapscan.findings import PartPath
 from icapscan.store import PartStore
 from icapscan.unwrap.contract import Declared, Decoder, WholeDecoder
-from icapscan.unwrap.events import AnomalyFound, Audience, PartEvent, PartFailed
+from icapscan.unwrap.events import AnomalyFound, Audience, PartEvent, PartFailed, Waiting
 
 SEGMENT_MAX = 255
 """Characters of one path segment: an archive may give each of 10,000 members a name of 64 KiB."""
@@ -44,7 +44,7 @@ WalkEvent = PartReady | PartFailed | AnomalyFound
 class Opened:
     """A decoder at work on a part."""
 
-    __slots__ = ("covers", "done", "events", "name", "open", "reading", "stream", "whole")
+    __slots__ = ("covers", "done", "events", "name", "open", "reading", "stream", "waiting", "whole")
     stream: Decoder
     """Set where it is fed."""
     whole: WholeDecoder
@@ -58,8 +58,10 @@ class Opened:
         """Its children together hold every byte of the part, as long as it has no anomaly."""
         self.open: dict[str, Node] = {}
         """Children that began and did not end, by the decoder's own key."""
-        self.events: Iterator[PartEvent] | None = None
+        self.events: Iterator[PartEvent | Waiting] | None = None
         """Of a whole decoder that has begun to read."""
+        self.waiting: Waiting | None = None
+        """What a whole decoder waits for."""
         self.done = False
         """It failed and gets nothing more."""
 

@@ -8,7 +8,7 @@ part first, so that the event loop can breathe between two of them and few parts
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TypeGuard
 
 from icapscan.errors import StoreFull
@@ -17,7 +17,7 @@ from icapscan.limits import Budget
 from icapscan.store import PartStore
 from icapscan.unwrap.coded import CodedBody
 from icapscan.unwrap.contract import FIRST, Bid, Context, Declared, Decoder, Evidence, WholeDecoder
-from icapscan.unwrap.events import AnomalyFound, Audience, PartBegin, PartData, PartEnd, PartEvent, PartFailed
+from icapscan.unwrap.events import AnomalyFound, Audience, PartBegin, PartData, PartEnd, PartEvent, PartFailed, Waiting
 from icapscan.unwrap.formats import Offer, Registry, registry
 from icapscan.unwrap.gate import Gate, Stop
 from icapscan.unwrap.streams import Buffer
@@ -93,6 +93,11 @@ class Walker:
         """Parts wait to be read whole: `steps` gets on with them."""
         return bool(self._stack)
 
+    @property
+    def waiting(self) -> Waiting | None:
+        """What the next step waits for: taken before that, it blocks."""
+        return self._stack[-1].wholes[0].waiting if self._stack else None
+
     def steps(self) -> Iterator[Iterable[WalkEvent]]:
         """Read parts whole, a bounded step at a time. May be given up at any step and be begun again."""
         while self._stack:
@@ -119,6 +124,7 @@ class Walker:
     def close(self) -> None:
         """Free the stores that nobody was given. Idempotent."""
         waiting = [*self._stack, *self._root.below()]
+        self._leave_readers()
         while waiting:
             node = waiting.pop()
             waiting += node.below()
@@ -249,10 +255,14 @@ class Walker:
             return
         node = self._stack[-1]
         opened = node.wholes[0]
+        opened.waiting = None
         try:
             if opened.events is None:  # one that failed when it was fed gets nothing more
                 opened.events = iter(opened.whole.read(node.store) if not opened.done else ())
             event = next(opened.events, None)
+            if isinstance(event, Waiting):
+                opened.waiting = event
+                return
             if event is not None:
                 self._handle(node, opened, event)
         except Exception as error:
@@ -378,12 +388,25 @@ class Walker:
         self._halted = self.idle = True
         if not self._over:
             self._tell_failure(self._root, "", Reason.OVER_LIMIT, f"The limit on {self._budget.spent} was reached.")
+        self._leave_readers()
         for node in (*self._stack, *self._root.below()):
             if node is not self._root:  # it may still grow; `finish` tells of it
                 self._give_up(node)
         self._stack.clear()
         self._root.troubled = True
         self._root.streams = []
+
+    def _leave_readers(self) -> None:
+        """Decoders that were reading whole parts free what they hold: files, child processes."""
+        for node in self._stack:
+            for opened in node.wholes:
+                events, opened.events = opened.events, None
+                opened.done = True
+                if isinstance(events, Generator):
+                    try:
+                        events.close()
+                    except Exception:  # nothing that it would still say matters
+                        continue
 
     def _give_up(self, node: Node) -> None:
         """The part and all parts in it are ready as they are."""
