@@ -6,14 +6,17 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Generator
 from types import TracebackType
 
 from icapscan.findings import Reason
 from icapscan.limits import KIB
 from icapscan.store import PartStore
 from icapscan.unwrap import bounded
+from icapscan.unwrap.events import Waiting
 from icapscan.unwrap.gate import Stop
 
+READ = 64 * KIB
 CHILDREN_MAX = 8
 """Children of one process at the same time. Only one works while the others wait for it: archives within archives."""
 _ERROR_MAX = 4 * KIB
@@ -54,7 +57,35 @@ class Child:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None:
+            self.kill()  # nobody will hear the rest
         self.end()
+
+    # For decoders: they say that they wait, and go on when there is something (`Waiting`)
+
+    def more(self, most: int = READ) -> Generator[Waiting, None, bytes]:
+        """As `read`, without holding up the caller where it does not want that."""
+        out = self._out.fileno()
+        os.set_blocking(out, False)
+        try:
+            data = os.read(out, most)
+        except BlockingIOError:
+            os.set_blocking(out, True)
+            yield Waiting(out)
+            return self.read(most)
+        os.set_blocking(out, True)
+        self._drain()
+        return data
+
+    def exactly(self, count: int) -> Generator[Waiting, None, bytes]:
+        """As `read_exactly`, in the same way."""
+        pieces = []
+        while count and (data := (yield from self.more(count))):
+            pieces.append(data)
+            count -= len(data)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    # Where waiting is no matter
 
     def read(self, most: int) -> bytes:
         """At most ``most`` bytes of output, as soon as there are any; none at its end. Keeps standard error short."""

@@ -25,6 +25,7 @@ from icapscan.unwrap.single import SINGLE_FORMATS
 from icapscan.unwrap.sis import SisFormat
 from icapscan.unwrap.tar import TarFormat
 from icapscan.unwrap.volumes import VolumeFormat
+from icapscan.unwrap.warc import WarcFormat
 from icapscan.unwrap.zip import ZipFormat
 
 MAGIC = 2
@@ -126,6 +127,7 @@ FORMATS: tuple[Entry, ...] = (
     Entry(ZipFormat(), needs=(b"PK\3\4", b"PK\5\6")),  # always: a zip may begin anywhere
     Entry(TarFormat()),  # always: its magic does not stand at the start, and old ones have none
     *(Entry(one, one.prefixes, coding=one.coding) for one in SINGLE_FORMATS),
+    Entry(WarcFormat(), WarcFormat.prefixes),
     *(Entry(one, one.prefixes, needs=one.needs) for one in LIBARCHIVE_FORMATS),
     *(Entry(one, one.prefixes) for one in SEVENZIP_FORMATS),
     Entry(SelfExtractFormat(), SelfExtractFormat.prefixes),

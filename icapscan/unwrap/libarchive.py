@@ -1,4 +1,4 @@
-"""Archives that libarchive reads: 7z, rar, cab, cpio, iso, ar, lha, xar, warc, rpm, compress.
+"""Archives that libarchive reads: 7z, rar, cab, cpio, iso, ar, lha, xar, rpm, compress.
 
 It runs in a child process with bounds (docs/decisions/unwrap-archives.md). What it cannot do, 7-Zip is asked for where
 that is installed. The library is looked for only when such an archive comes.
@@ -15,7 +15,7 @@ from icapscan.store import PartStore
 from icapscan.unwrap import rar_headers, sevenzip
 from icapscan.unwrap.children import Child, python, why
 from icapscan.unwrap.contract import Bid, Context, Evidence
-from icapscan.unwrap.events import PartEnd, PartEvent, PartFailed
+from icapscan.unwrap.events import Audience, PartEnd, PartEvent, PartFailed, Waiting
 from icapscan.unwrap.gate import Stop
 from icapscan.unwrap.libarchive_child import BLOCK, FRAME, NOT_INSTALLED
 from icapscan.unwrap.members import Members, spent
@@ -65,11 +65,14 @@ KINDS = (
     Kind("ar", ("ar",), (b"!<arch>\n",)),
     Kind("lha", ("lha",), (), _is_lha, (b"-lh", b"-lz", b"-pm")),
     Kind("xar", ("xar",), (b"xar!",)),
-    Kind("warc", ("warc",), (b"WARC/",)),
     Kind("rpm", ("cpio",), (b"\xed\xab\xee\xdb",)),
     Kind("compress", ("raw",), (b"\x1f\x9d",), suffix=".Z"),
     Kind("iso", ("iso9660",), ()),
 )
+
+
+_CLAMD = frozenset({"7z", "rar", "cab", "cpio", "iso", "lha", "xar"})
+"""clamd opens them too (1.4), so that it need not be given the members."""
 
 
 class LibarchiveFormat:
@@ -101,9 +104,9 @@ class LibarchiveDecoder:
     def __init__(self, kind: Kind, context: Context) -> None:
         self._kind = kind
         self._context = context
-        self._members = Members(context)
+        self._members = Members(context, Audience.NOT_CLAMD if kind.name in _CLAMD else Audience.ALL)
 
-    def read(self, store: PartStore) -> Iterator[PartEvent]:
+    def read(self, store: PartStore) -> Iterator[PartEvent | Waiting]:
         if self._kind.name == "iso" and _magic_of_image(store) not in _ISO:
             return
         if self._kind.name == "compress" and not _is_compressed(store):
@@ -114,7 +117,7 @@ class LibarchiveDecoder:
         except Stop as stop:
             yield spent(stop)
 
-    def _read(self, store: PartStore) -> Iterator[PartEvent]:
+    def _read(self, store: PartStore) -> Iterator[PartEvent | Waiting]:
         failure = yield from self._volumes(store)
         outcome = yield from unpack(store, self._members, self._kind.formats, self._names())
         trouble = outcome.failure or next((reason for _, reason, _ in outcome.failed), None)
@@ -139,7 +142,7 @@ class LibarchiveDecoder:
 
     def _volumes(self, store: PartStore) -> Generator[PartEvent, None, tuple[Reason, str] | None]:
         """What the archive says about volumes and encryption before anything is unpacked."""
-        kind, data = self._kind.name, store.view()
+        kind, data = self._kind.name, store.reader()
         volume = encrypted = False
         if kind == "rar":
             said = rar_headers.facts(data)
@@ -171,10 +174,11 @@ def unpack(
     formats: tuple[str, ...],
     names: tuple[str, ...] = (),
     only_encrypted: bool = False,
-) -> Generator[PartEvent, None, Outcome]:
+) -> Generator[PartEvent | Waiting, None, Outcome]:
     """The members of an archive as the child reads them. Raises `Stop` when the budget is spent."""
     outcome = Outcome(set(), [], None)
     command = python("icapscan.unwrap.libarchive_child", "encrypted" if only_encrypted else "all", ",".join(formats))
+    yield Waiting()
     with Child(command, store) as child:
         failure = yield from _members(child, members, outcome, names)
         if failure is None:
@@ -198,11 +202,11 @@ class _Failure(Struct, frozen=True):
 
 def _members(
     child: Child, members: Members, outcome: Outcome, names: tuple[str, ...]
-) -> Generator[PartEvent, None, _Failure | None]:
+) -> Generator[PartEvent | Waiting, None, _Failure | None]:
     """Follow the frames; None after the last one."""
     key, name = "", ""
     while True:
-        letter, payload = _frame(child)
+        letter, payload = yield from _frame(child)
         try:
             if letter == b"N":
                 name = payload.decode("utf-8", "surrogateescape").encode("utf-8", "replace").decode("utf-8")
@@ -232,12 +236,12 @@ def _members(
             return _Failure(stop.reason, stop.detail, fatal=True)
 
 
-def _frame(child: Child) -> tuple[bytes, bytes]:
-    head = child.read_exactly(FRAME.size)
+def _frame(child: Child) -> Generator[Waiting, None, tuple[bytes, bytes]]:
+    head = yield from child.exactly(FRAME.size)
     if len(head) < FRAME.size:
         return b"", b""
     letter, size = FRAME.unpack(head)
-    payload = child.read_exactly(min(size, BLOCK))
+    payload = (yield from child.exactly(min(size, BLOCK))) if size else b""
     return (letter, payload) if len(payload) == size else (b"", b"")
 
 

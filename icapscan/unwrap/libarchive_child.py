@@ -47,8 +47,7 @@ class _Unpacking:
         self._only_encrypted = only_encrypted
         library = ffi.libarchive
         self._read_block = library.archive_read_data_block
-        self._read_block.argtypes = [ctypes.c_void_p] + [ctypes.c_void_p] * 3
-        self._read_block.restype = ctypes.c_int
+        self._read_block.argtypes, self._read_block.restype = [ctypes.c_void_p] * 4, ctypes.c_int
         self._is_encrypted = library.archive_entry_is_encrypted
         self._is_encrypted.argtypes, self._is_encrypted.restype = [ctypes.c_void_p], ctypes.c_int
 
@@ -82,11 +81,12 @@ class _Unpacking:
             return
         name = _name(ffi, entry)
         # Links and devices are no members, unless they have data: other readers make plain files of them.
-        begun = stat.S_IFMT(ffi.entry_filetype(entry)) == stat.S_IFREG and not ffi.entry_hardlink(entry)
+        plain = stat.S_IFMT(ffi.entry_filetype(entry)) == stat.S_IFREG
+        begun = plain and not ffi.entry_hardlink(entry)
         if begun:
             _say(b"N", name)
         try:
-            for piece in self._pieces(archive, entry):
+            for piece in self._pieces(archive, ffi.entry_size(entry) if plain else 0):
                 if not begun:
                     _say(b"N", name)
                     begun = True
@@ -101,8 +101,8 @@ class _Unpacking:
         if begun:
             _say(b"E", b"")
 
-    def _pieces(self, archive: Any, entry: Any) -> Iterator[bytes]:
-        """The data of a member, its holes filled. (The library's own filling appends zeros to members of a warc.)"""
+    def _pieces(self, archive: Any, whole: int) -> Iterator[bytes]:
+        """The data of a member of ``whole`` bytes (0: not known), its holes filled."""
         ffi = self._ffi
         address, size, offset = ctypes.c_void_p(), ctypes.c_size_t(), ctypes.c_int64()
         position = 0
@@ -118,8 +118,7 @@ class _Unpacking:
             for at in range(0, size.value, BLOCK):
                 yield ctypes.string_at(address.value + at, min(BLOCK, size.value - at))
             position = max(position, offset.value) + size.value
-        if ffi.entry_size_is_set(entry):
-            yield from _holes(ffi.entry_size(entry) - position)
+        yield from _holes(whole - position)
 
 
 def _holes(size: int) -> Iterator[bytes]:

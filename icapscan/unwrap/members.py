@@ -21,25 +21,33 @@ _NO_NAME = "member"
 class Members:
     """Makes the events of the members of one archive."""
 
-    __slots__ = ("_anomalies", "_audience", "_keys", "_seen", "begun", "context")
+    __slots__ = ("_anomalies", "_keys", "_seen", "audience", "begun", "context")
 
     def __init__(self, context: Context, audience: Audience = Audience.NOT_CLAMD) -> None:
         self.context = context
-        self._audience = audience
+        self.audience = audience
+        """Whom the members are for, unless `begin` is told otherwise."""
         self._keys: dict[str, int] = {}
         self._anomalies = 0
         self._seen: set[tuple[str, str]] = set()
         self.begun = 0
         """Members that have begun; 0 means that nothing of this kind was found."""
 
-    def begin(self, names: tuple[str, ...], reading: int = 0) -> tuple[PartPath, PartBegin]:
-        """A member begins: its key, and the event. Raises `Stop` when the budget is spent."""
+    def begin(
+        self, names: tuple[str, ...], reading: int = 0, audience: Audience | None = None
+    ) -> tuple[PartPath, PartBegin]:
+        """A member begins: its key, and the event. Raises `Stop` when the budget is spent.
+
+        Another reading than the first is for clamd, too: it has read the container in its own way.
+        """
         self.context.gate.room()
         names = tuple(name[:NAME_MAX] for name in names if name)
         key = self._unique(safe_key(names[0]) if names else _NO_NAME)
         self.begun += 1
         name = names[0] if names else None
-        return key, PartBegin(key, name, reading=reading, names=names[1:], audience=self._audience)
+        if audience is None:
+            audience = Audience.ALL if reading else self.audience
+        return key, PartBegin(key, name, reading=reading, names=names[1:], audience=audience)
 
     def data(self, key: PartPath, piece: bytes | memoryview) -> Iterator[PartEvent]:
         """Bytes of a member that were decoded without a `Unpacker`: counted. Raises `Stop` when the budget is spent."""

@@ -5,14 +5,14 @@ Nothing is unpacked here: libarchive does that, but its words about why it stopp
 
 from __future__ import annotations
 
-import mmap
-
 from msgspec import Struct
+
+from icapscan.store import PartReader
 
 RAR4 = b"Rar!\x1a\x07\x00"
 RAR5 = b"Rar!\x1a\x07\x01\x00"
 BLOCKS_MAX = 10_000
-Bytes = bytes | mmap.mmap
+Bytes = bytes | PartReader
 
 
 class Facts(Struct, frozen=True):
@@ -26,10 +26,7 @@ class Facts(Struct, frozen=True):
 
 def facts(data: Bytes) -> Facts:
     """Walk over the headers as far as they make sense."""
-    try:
-        return _facts5(data) if data[: len(RAR5)] == RAR5 else _facts4(data)
-    except IndexError:  # a number at the very end of the data
-        return Facts(False, False)
+    return _facts5(data) if data[: len(RAR5)] == RAR5 else _facts4(data)
 
 
 def _facts4(data: Bytes) -> Facts:
@@ -99,9 +96,8 @@ def _has_encryption(extra: bytes) -> bool:
 
 def _number(data: Bytes, at: int) -> tuple[int, int]:
     """A number of seven bits a byte, and where it ends."""
-    value = 0
-    for place in range(10):
-        byte = data[at + place]
+    value = place = 0
+    for place, byte in enumerate(data[at : at + 10]):
         value |= (byte & 0x7F) << 7 * place
         if byte < 0x80:
             break

@@ -5,7 +5,6 @@ Zip needs no such help (`zip_directory.py` finds it by its end), nor does NSIS (
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Iterator
 
@@ -14,12 +13,15 @@ from icapscan.unwrap.contract import Bid, Context, Evidence
 from icapscan.unwrap.events import PartEnd, PartEvent, PartFailed
 from icapscan.unwrap.gate import Stop
 from icapscan.unwrap.members import Members, spent
+from icapscan.unwrap.rar_headers import RAR4, RAR5
 from icapscan.unwrap.zip_directory import Bytes
 
 PROGRAMS = (b"MZ", b"\x7fELF", b"#!/bin/", b"\xca\xfe\xba\xbe", b"\xcf\xfa\xed\xfe")
 ARCHIVES_MAX = 8
 """Archives in one program that are handed out; an installer has one or two."""
-_MAGIC = re.compile(rb"7z\xbc\xaf\x27\x1c|Rar!\x1a\x07(?:\x00|\x01\x00)|MSCF\x00\x00\x00\x00")
+SIGNATURES_MAX = 10_000
+"""Signatures that are looked at, whether an archive follows or not."""
+_MAGICS = (b"7z\xbc\xaf\x27\x1c", RAR4, RAR5, b"MSCF\0\0\0\0")
 
 
 class SelfExtractFormat:
@@ -44,11 +46,10 @@ class SelfExtractDecoder:
         self._members = Members(context)
 
     def read(self, store: PartStore) -> Iterator[PartEvent]:
-        data = store.view()
+        data = store.reader()
         end = 0
         try:
-            for found in _MAGIC.finditer(data):
-                at = found.start()
+            for at in sorted(self._signatures(data)):
                 size = _size(data, at)
                 if at < end or not size:
                     continue
@@ -58,6 +59,17 @@ class SelfExtractDecoder:
                 yield from self._hand_out(store, at, size)
         except Stop as stop:
             yield spent(stop)
+
+    def _signatures(self, data: Bytes) -> list[int]:
+        found = []
+        for magic in _MAGICS:
+            at = data.find(magic)
+            while at >= 0:
+                found.append(at)
+                if len(found) > SIGNATURES_MAX:
+                    self._members.context.gate.stop("archive signatures")
+                at = data.find(magic, at + 1)
+        return found
 
     def _hand_out(self, store: PartStore, at: int, size: int) -> Iterator[PartEvent]:
         key, begin = self._members.begin((f"archive-at-{at}",))

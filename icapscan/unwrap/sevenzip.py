@@ -19,7 +19,7 @@ from icapscan.store import PartStore
 from icapscan.unwrap.bounded import PART
 from icapscan.unwrap.children import Child, why, within_bounds
 from icapscan.unwrap.contract import Bid, Context, Evidence
-from icapscan.unwrap.events import PartEnd, PartEvent, PartFailed
+from icapscan.unwrap.events import Audience, PartEnd, PartEvent, PartFailed, Waiting
 from icapscan.unwrap.gate import Stop
 from icapscan.unwrap.members import Members, spent
 from icapscan.unwrap.passwords import STANDARD
@@ -68,6 +68,10 @@ _NSIS = b"\xef\xbe\xad\xdeNullsoftInst"
 """Stands at a multiple of 512 bytes behind the program."""
 
 
+_CLAMD = frozenset({"arj", "chm", "szdd", "nsis"})
+"""clamd opens them too, so that it need not be given the members."""
+
+
 class SevenZipFormat:
     """One kind of archive that only 7-Zip reads."""
 
@@ -93,10 +97,10 @@ class SevenZipDecoder:
 
     def __init__(self, kind: Kind, context: Context) -> None:
         self._kind = kind
-        self._members = Members(context)
+        self._members = Members(context, Audience.NOT_CLAMD if kind.name in _CLAMD else Audience.ALL)
 
-    def read(self, store: PartStore) -> Iterator[PartEvent]:
-        if self._kind.name == "nsis" and store.view().find(_NSIS) < 0:
+    def read(self, store: PartStore) -> Iterator[PartEvent | Waiting]:
+        if self._kind.name == "nsis" and store.reader().find(_NSIS) < 0:
             return
         if program() is None:
             yield PartFailed("", Reason.UNSUPPORTED, "7-Zip is not installed here, so this archive cannot be opened.")
@@ -135,16 +139,16 @@ class _Failed(Exception):
         self.why = reason, detail
 
 
-def unpack(store: PartStore, members: Members, done: set[str]) -> Generator[PartEvent, None, Outcome]:
+def unpack(store: PartStore, members: Members, done: set[str]) -> Generator[PartEvent | Waiting, None, Outcome]:
     """The members that are not ``done`` yet. Raises `Stop` when the budget is spent."""
     try:
-        password, entries = _list(store)
+        password, entries = yield from _list(store)
     except _Failed as failed:
         return Outcome(0, failed.why)
     wanted = [entry for entry in entries if not entry.folder and entry.path not in done]
     try:
         if any(entry.encrypted for entry in wanted):
-            password = _password(store, wanted, password)
+            password = yield from _password(store, wanted, password)
         if len(wanted) == len([entry for entry in entries if not entry.folder]) and _sizes_known(wanted):
             yield from _all(store, members, wanted, password)
         elif len(wanted) <= ALONE_MAX:
@@ -159,7 +163,7 @@ def unpack(store: PartStore, members: Members, done: set[str]) -> Generator[Part
 
 def unpack_named(
     store: PartStore, members: Members, wanted: list[tuple[str, int]]
-) -> Generator[PartEvent, None, list[tuple[Reason, str] | None]]:
+) -> Generator[PartEvent | Waiting, None, list[tuple[Reason, str] | None]]:
     """Some members only, by name and size; for each, why it failed. Raises `Stop` when the budget is spent."""
     results: list[tuple[Reason, str] | None] = []
     for name, size in wanted[:ALONE_MAX]:
@@ -174,12 +178,13 @@ def unpack_named(
 # Listing
 
 
-def _list(store: PartStore) -> tuple[str, list[Listed]]:
+def _list(store: PartStore) -> Generator[Waiting, None, tuple[str, list[Listed]]]:
     """The password that opens the directory, and what is in it."""
     error = ""
     for password in _PASSWORDS:
+        yield Waiting()
         with Child(_command("l", "-slt", "-ba", password=password), store) as child:
-            data = child.read_exactly(LISTING_MAX)
+            data = yield from child.exactly(LISTING_MAX)
             more = len(data) == LISTING_MAX
             status, error = child.end()
         if more:
@@ -220,21 +225,25 @@ def _sizes_known(entries: list[Listed]) -> bool:
 # Taking out
 
 
-def _password(store: PartStore, entries: list[Listed], known: str) -> str:
+def _password(store: PartStore, entries: list[Listed], known: str) -> Generator[Waiting, None, str]:
     """A password that opens the smallest encrypted member."""
     smallest = min((entry for entry in entries if entry.encrypted), key=lambda entry: entry.size or 0)
     for password in dict.fromkeys((known, *_PASSWORDS)):
+        yield Waiting()
         with Child(_command("t", f"-i!{smallest.path}", password=password), store) as child:
-            child.read_exactly(LISTING_MAX)
+            yield from child.exactly(LISTING_MAX)
             status, _ = child.end()
         if status == 0:
             return password
     return known
 
 
-def _all(store: PartStore, members: Members, entries: list[Listed], password: str) -> Generator[PartEvent, None, None]:
+def _all(
+    store: PartStore, members: Members, entries: list[Listed], password: str
+) -> Generator[PartEvent | Waiting, None, None]:
     """Everything in one go, cut where the listing says that a member ends."""
     wrong = False
+    yield Waiting()
     with Child(_command("x", "-so", password=password), store) as child:
         for entry in entries:
             right = yield from _one(child, members, entry, entry.size or 0)
@@ -245,14 +254,14 @@ def _all(store: PartStore, members: Members, entries: list[Listed], password: st
         raise _Failed(*(why(status) or _said(error)))
 
 
-def _one(child: Child, members: Members, entry: Listed, size: int) -> Generator[PartEvent, None, bool]:
+def _one(child: Child, members: Members, entry: Listed, size: int) -> Generator[PartEvent | Waiting, None, bool]:
     """One member of known size; whether it is what the listing says."""
     key, begin = members.begin((entry.path,))
     yield begin
     crc = 0
     left = size
     while left:
-        data = child.read(min(left, _READ))
+        data = yield from child.more(min(left, _READ))
         if not data:
             break
         left -= len(data)
@@ -262,11 +271,11 @@ def _one(child: Child, members: Members, entry: Listed, size: int) -> Generator[
     return not left and (entry.crc is None or entry.crc == crc)
 
 
-def _rest(child: Child, members: Members) -> Generator[PartEvent, None, int]:
+def _rest(child: Child, members: Members) -> Generator[PartEvent | Waiting, None, int]:
     """What comes after the last listed member; nothing, as a rule."""
     size = 0
     key: PartPath | None = None
-    while data := child.read(_READ):
+    while data := (yield from child.more(_READ)):
         if key is None:
             key, begin = members.begin(("not-listed",))
             yield begin
@@ -277,18 +286,21 @@ def _rest(child: Child, members: Members) -> Generator[PartEvent, None, int]:
     return size
 
 
-def _alone(store: PartStore, members: Members, entry: Listed, password: str) -> Generator[PartEvent, None, None]:
+def _alone(
+    store: PartStore, members: Members, entry: Listed, password: str
+) -> Generator[PartEvent | Waiting, None, None]:
     """One member, by its name, which is no pattern (-spd)."""
     size = 0
+    yield Waiting()
     with Child(_command("x", "-so", "-spd", f"-i!{entry.path}", password=password), store) as child:
-        data = child.read(_READ)
+        data = yield from child.more(_READ)
         if data or entry.size == 0:
             key, begin = members.begin((entry.path,))
             yield begin
             while data:
                 size += len(data)
                 yield from _data(members, key, data)
-                data = child.read(_READ)
+                data = yield from child.more(_READ)
             yield PartEnd(key)
         status, error = child.end()
     if status:
@@ -297,8 +309,9 @@ def _alone(store: PartStore, members: Members, entry: Listed, password: str) -> 
         raise _Failed(Reason.MALFORMED, "7-Zip: a member is not of the size that is said.")
 
 
-def _joined(store: PartStore, members: Members, password: str) -> Generator[PartEvent, None, None]:
+def _joined(store: PartStore, members: Members, password: str) -> Generator[PartEvent | Waiting, None, None]:
     """Too many members of unknown size to take them out one by one: all of them as one part."""
+    yield Waiting()
     with Child(_command("x", "-so", password=password), store) as child:
         yield from _rest(child, members)
         status, error = child.end()

@@ -15,13 +15,15 @@ from icapscan.limits import KIB
 from icapscan.unwrap.archive_streams import LZ4, LZ4_LEGACY, LZIP, Bzip2, Lz4, Lz4Legacy, Lzip, LzmaAlone
 from icapscan.unwrap.codings import CODINGS
 from icapscan.unwrap.contract import Bid, Context, Evidence
-from icapscan.unwrap.events import PartData, PartEnd, PartEvent, PartFailed
+from icapscan.unwrap.events import Audience, PartData, PartEnd, PartEvent, PartFailed
 from icapscan.unwrap.gate import Stop
 from icapscan.unwrap.layer import Coding, Layer
 from icapscan.unwrap.members import Members
 from icapscan.unwrap.streams import Brotli, Buffer, Lzma, Opener
 from icapscan.unwrap.zstd import MAGIC as ZSTD
 
+BLOCK = 16 * KIB
+"""Input is decoded in blocks of this size, however it arrives: what a damaged one had given is then always the same."""
 FIRST_MAX = 256 * KIB
 """A first member that is kept to be scanned without the others too."""
 _HEAD_MAX = 4 * KIB
@@ -44,6 +46,8 @@ class Kind(Struct, frozen=True):
     short: tuple[str, ...] = ()
     """Ends that stand for ``.tar`` and this compression."""
     by_name: bool = False
+    clamd: bool = False
+    """clamd opens it too, so that it need not be given the content."""
 
 
 def _magic(magic: bytes, least: int = 0) -> Callable[[bytes], Bid]:
@@ -108,14 +112,26 @@ def _lz4_openers(head: Buffer) -> tuple[Opener, ...]:
 _XZ = b"\xfd7zXZ\0"
 _SKIPPABLES = tuple(bytes([0x50 + number]) + _SKIPPABLE for number in range(16))
 _LZMA_STARTS = tuple(bytes([number, 0]) for number in range(225))
+_GZIP = CODINGS[b"gzip"]
+_BZIP2 = _coding("bzip2", Bzip2, b"BZh")
 _ZSTD = Coding("zstd", CODINGS[b"zstd"].openers, magic=4, sure=True)
 _LZMA = Coding("lzma", lambda head: (LzmaAlone,), magic=1)
 _LZ4 = Coding("lz4", _lz4_openers, magic=4, sure=True)
 _BROTLI = Coding("br", lambda head: (Brotli,), magic=1)
 KINDS = (
-    Kind("gzip", CODINGS[b"gzip"], (b"\x1f\x8b",), _gzip_bid, (".gz", ".gzip", "-gz", ".z"), (".tgz", ".taz")),
-    Kind("bzip2", _coding("bzip2", Bzip2, b"BZh"), (b"BZh",), _bzip2_bid, (".bz2", ".bz"), (".tbz", ".tbz2", ".tb2")),
-    Kind("xz", _coding("xz", Lzma, _XZ), (_XZ,), _magic(_XZ), (".xz",), (".txz",)),
+    Kind(
+        "gzip", CODINGS[b"gzip"], (b"\x1f\x8b",), _gzip_bid, (".gz", ".gzip", "-gz", ".z"), (".tgz", ".taz"), clamd=True
+    ),
+    Kind(
+        "bzip2",
+        _coding("bzip2", Bzip2, b"BZh"),
+        (b"BZh",),
+        _bzip2_bid,
+        (".bz2", ".bz"),
+        (".tbz", ".tbz2", ".tb2"),
+        clamd=True,
+    ),
+    Kind("xz", _coding("xz", Lzma, _XZ), (_XZ,), _magic(_XZ), (".xz",), (".txz",), clamd=True),
     Kind("lzma", _LZMA, _LZMA_STARTS, _lzma_bid, (".lzma",), (".tlz",)),
     Kind("lzip", _coding("lzip", Lzip, LZIP), (LZIP,), _magic(LZIP), (".lz",), (".tlz",)),
     Kind("zstd", _ZSTD, (ZSTD, *_SKIPPABLES), _zstd_bid, (".zst", ".zstd"), (".tzst",)),
@@ -168,14 +184,17 @@ class SingleDecoder:
 
     __slots__ = (
         "_context", "_done", "_first", "_first_size", "_head", "_key", "_kind", "_layer", "_members", "_names", "_tail",
+        "_waiting",
     )  # fmt: skip
 
     def __init__(self, kind: Kind, context: Context) -> None:
         self._kind = kind
         self._context = context
-        self._members = Members(context)
+        self._members = Members(context, Audience.NOT_CLAMD if kind.clamd else Audience.ALL)
         self._layer = _Layer(kind.coding, context.gate)
         self._head = bytearray()
+        self._waiting = bytearray()
+        """Input of a block that is not whole."""
         self._key: PartPath | None = None
         self._tail: PartPath | None = None
         """The part of what stands behind the end."""
@@ -188,9 +207,22 @@ class SingleDecoder:
     def feed(self, data: Buffer) -> Iterator[PartEvent]:
         if len(self._head) < _HEAD_MAX:
             self._head += data[: _HEAD_MAX - len(self._head)]
-        yield from self._pieces(self._layer.decode(data))
+        view = memoryview(data)
+        if self._waiting:
+            missing = BLOCK - len(self._waiting)
+            self._waiting += view[:missing]
+            view = view[missing:]
+            if len(self._waiting) < BLOCK:
+                return
+            block, self._waiting = self._waiting, bytearray()
+            yield from self._pieces(self._layer.decode(bytes(block)))
+        whole = len(view) - len(view) % BLOCK
+        for at in range(0, whole, BLOCK):
+            yield from self._pieces(self._layer.decode(view[at : at + BLOCK]))
+        self._waiting += view[whole:]
 
     def finish(self) -> Iterator[PartEvent]:
+        yield from self._pieces(self._layer.decode(bytes(self._waiting)))
         yield from self._pieces(self._layer.finish())
         if self._done:
             return

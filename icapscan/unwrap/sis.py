@@ -43,7 +43,7 @@ class SisDecoder:
         self._members = Members(context)
 
     def read(self, store: PartStore) -> Iterator[PartEvent]:
-        data = store.view()
+        data = store.reader()
         packed = not _word(data, 0x24, 2) & _NOT_PACKED
         languages, files = _word(data, 0x12, 2), _word(data, 0x14, 2)
         at = _word(data, 0x34)

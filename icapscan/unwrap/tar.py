@@ -12,7 +12,7 @@ from icapscan.findings import PartPath, Reason
 from icapscan.limits import KIB, MIB
 from icapscan.unwrap import tar_headers as th
 from icapscan.unwrap.contract import Bid, Context, Evidence
-from icapscan.unwrap.events import PartEnd, PartEvent, PartFailed
+from icapscan.unwrap.events import Audience, PartEnd, PartEvent, PartFailed
 from icapscan.unwrap.gate import STEP, Stop
 from icapscan.unwrap.members import Members, spent
 from icapscan.unwrap.streams import Buffer
@@ -65,7 +65,7 @@ class TarDecoder:
 
     __slots__ = (
         "_buffer", "_done", "_ended", "_failure", "_file", "_final", "_global", "_header", "_junk", "_key", "_left",
-        "_map", "_members", "_meta", "_pad", "_plain", "_position", "_segment", "_started", "_state",
+        "_map", "_members", "_meta", "_pad", "_plain", "_position", "_segment", "_segments", "_started", "_state",
     )  # fmt: skip
 
     def __init__(self, context: Context) -> None:
@@ -93,6 +93,8 @@ class TarDecoder:
         """The open part of bytes that belong to no member."""
         self._failure: tuple[Reason, str] | None = None
         self._map = bytearray()
+        self._segments: list[tuple[int, int]] = []
+        """Of an old GNU sparse file, from several blocks."""
         self._segment = 0
         self._position = 0
         """Offset within the file that is expanded."""
@@ -171,6 +173,7 @@ class TarDecoder:
         elif header.kind in _META:
             yield from self._begin_meta(header)
         elif header.extended:
+            self._segments = list(header.segments)
             self._state = self._read_extension
         else:
             yield from self._begin_file()
@@ -182,7 +185,7 @@ class TarDecoder:
             yield PartFailed("", Reason.MALFORMED, "The checksum of the first header is wrong.")
             return
         yield from self._members.anomaly("tar-not-a-header")
-        self._junk, begin = self._members.begin(("not-a-member",))
+        self._junk, begin = self._members.begin(("not-a-member",), audience=Audience.ALL)
         yield begin
         self._state = self._read_junk
 
@@ -231,11 +234,11 @@ class TarDecoder:
         if self._header.size > META_MAX:
             return  # only its beginning was kept, and the archive has failed
         if kind == b"L":
-            self._file.names.append(data.partition(b"\0")[0])
+            self._file.names = [*self._file.names[-3:], data.partition(b"\0")[0]]
         elif kind in b"xX":
-            self._file.pax += th.pax(data)
+            self._file.pax = th.wanted(th.pax(data))
         elif kind == b"g":
-            self._global = (self._global + th.pax(data))[-th.MAP_MAX :]
+            self._global = th.wanted(th.pax(data))
 
     def _skip_pad(self) -> Iterator[PartEvent]:
         self._pad -= len(self._take(min(self._pad, len(self._buffer))))
@@ -247,9 +250,8 @@ class TarDecoder:
         """More segments of an old GNU sparse file."""
         if len(self._buffer) >= _BLOCK:
             segments, more = th.parse_extension(self._take(_BLOCK))
-            header = self._header
-            both = header.segments + segments if len(header.segments) < th.MAP_MAX else header.segments
-            self._header = th.Header(header.name, header.size, header.kind, both, more, header.real_size)
+            if len(self._segments) < th.MAP_MAX:
+                self._segments += segments
             if not more:
                 yield from self._begin_file()
 
@@ -260,7 +262,7 @@ class TarDecoder:
         header, file = self._header, self._file
         file.size, file.real_size = header.size, header.real_size
         if header.kind == b"S":
-            file.segments = header.segments
+            file.segments = tuple(self._segments) if header.extended else header.segments
         for key, value in (*self._global, *file.pax):
             self._pax_record(file, key, value)
         if any(key.startswith(b"GNU.sparse.") for key, _ in file.pax) and file.segments is None:

@@ -11,6 +11,7 @@ BLOCK = 512
 ZEROS = bytes(BLOCK)
 MAP_MAX = 100_000
 """Segments of a sparse file that are followed."""
+_WANTED = frozenset({b"path", b"size", b"SUN.holesdata"})
 _OCTAL = re.compile(rb"[ \0]*([0-7]+)")
 _CHECKSUM_AT, _CHECKSUM_END = 148, 156
 _SPACES = 8 * 0x20
@@ -104,6 +105,11 @@ def pax(data: bytes) -> list[tuple[bytes, bytes]]:
             records.append((key, value.removesuffix(b"\n")))
         at = end
     return records
+
+
+def wanted(records: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Those that say where data is, how much, and how it is called; the others may be large and are of no use here."""
+    return [record for record in records if record[0] in _WANTED or record[0].startswith(b"GNU.sparse.")]
 
 
 def pax_segments(records: list[tuple[bytes, bytes]]) -> Segments:

@@ -12,17 +12,21 @@ from icapscan.unwrap.streams import Broken, Buffer, Stream, TooLarge
 
 PIECE = 64 * KIB
 """Input given to a decompressor at once: what it does not take is copied."""
+BLOCK = 4 * KIB
+"""The same where a failed step cannot be taken back: what the last block had given before the error is lost."""
 _SALVAGE_SIZES = (4096, 64, 1)
 
 
 class Unpacker:
     """Drives one `Stream`. `run` yields output and returns how much input was used; raises `Stop`."""
 
-    __slots__ = ("_gate", "_stream", "crc", "eof", "size", "used")
+    __slots__ = ("_gate", "_stream", "block", "crc", "eof", "size", "used")
 
     def __init__(self, stream: Stream, gate: Gate) -> None:
         self._stream = stream
         self._gate = gate
+        self.block = PIECE if stream.copy() is not None else BLOCK
+        """Give whole blocks, counted from the start, so that any split of the input gives the same output."""
         self.eof = False
         """The stream has ended by itself."""
         self.size = 0
@@ -35,8 +39,8 @@ class Unpacker:
     def run(self, data: Buffer) -> Generator[bytes, None, int]:
         """Decode ``data``; returns how many of its bytes belong to the stream."""
         view = memoryview(data)
-        for at in range(0, len(view), PIECE):
-            piece = bytes(view[at : at + PIECE])
+        for at in range(0, len(view), self.block):
+            piece = bytes(view[at : at + self.block])
             left = yield from self._piece(piece)
             self.used += len(piece) - left
             if self.eof:

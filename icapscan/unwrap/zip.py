@@ -7,19 +7,24 @@ reaches beyond that (`zip_stream.py`, `zip_entries.py`).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeVar
 
 from icapscan.store import PartStore
 from icapscan.unwrap import zip_headers as zh
 from icapscan.unwrap.contract import Bid, Context, Evidence
-from icapscan.unwrap.events import PartEvent
+from icapscan.unwrap.events import PartEvent, Waiting
 from icapscan.unwrap.gate import Stop
 from icapscan.unwrap.members import Members, spent
 from icapscan.unwrap.streams import Buffer
+from icapscan.unwrap.zip_directory import tail_archive
 from icapscan.unwrap.zip_entries import DirectoryView
 from icapscan.unwrap.zip_stream import StreamView
 
 _STARTS = (zh.LOCAL, zh.END, zh.DESCRIPTOR, zh.NOT_SPANNED + zh.LOCAL, zh.END64)
 _TAR_MAGIC = slice(257, 262)
+
+
+_Event = TypeVar("_Event", PartEvent, PartEvent | Waiting)
 
 
 class ZipFormat:
@@ -37,45 +42,62 @@ class ZipFormat:
             return Bid.NO  # those decoders hand out every byte, what stands before and behind included
         return Bid.MAYBE
 
-    def open(self, context: Context) -> ZipDecoder:
-        return ZipDecoder(context)
+    def open(self, context: Context) -> ZipDecoder | EmbeddedZipDecoder:
+        return ZipDecoder(context) if context.bid is Bid.YES else EmbeddedZipDecoder(context)
 
 
 class ZipDecoder:
     """Both views of one zip: `feed` and `finish` for the stream, then `read` for the directory."""
 
-    __slots__ = ("_context", "_done", "_fed", "_members", "_stream", "_sure")
+    __slots__ = ("_done", "_members", "_stream")
 
     def __init__(self, context: Context) -> None:
-        self._context = context
         self._members = Members(context)
-        self._sure = context.bid is Bid.YES
-        self._stream = StreamView(self._members, self._sure)
-        self._fed = False
+        self._stream = StreamView(self._members, True)
         self._done = False
         """The budget is spent."""
 
     def feed(self, data: Buffer) -> Iterator[PartEvent]:
-        self._fed = True
         return self._guarded(self._stream.feed(data))
 
     def finish(self) -> Iterator[PartEvent]:
-        self._fed = True
         return self._guarded(self._stream.finish())
 
-    def read(self, store: PartStore) -> Iterator[PartEvent]:
-        """The directory view. Where the part was not fed, the stream view comes first."""
-        if not self._fed:
-            for piece in store.pieces():
-                yield from self.feed(piece)
-            yield from self.finish()
-        yield from self._guarded(DirectoryView(self._members, self._stream, self._sure).read(store))
+    def read(self, store: PartStore) -> Iterator[PartEvent | Waiting]:
+        """The directory view."""
+        yield from self._guarded(DirectoryView(self._members, self._stream).read(store))
 
-    def _guarded(self, events: Iterator[PartEvent]) -> Iterator[PartEvent]:
+    def _guarded(self, events: Iterator[_Event]) -> Iterator[_Event | PartEvent]:
         if self._done:
             return
         try:
             yield from events
         except Stop as stop:
             self._done = True
+            yield spent(stop)
+
+
+class EmbeddedZipDecoder:
+    """A zip behind something else: only those that a reader would find, by an end record near the end of the part.
+
+    A disk image is full of local headers that belong to the zips in it; they are found as those.
+    """
+
+    __slots__ = ("_members",)
+
+    def __init__(self, context: Context) -> None:
+        self._members = Members(context)
+
+    def read(self, store: PartStore) -> Iterator[PartEvent | Waiting]:
+        """Both views, one after the other."""
+        begin = tail_archive(store.reader())
+        if begin is None:
+            return
+        stream = StreamView(self._members, True, begin)
+        try:
+            for piece in store.pieces(begin):
+                yield from stream.feed(piece)
+            yield from stream.finish()
+            yield from DirectoryView(self._members, stream).read(store)
+        except Stop as stop:
             yield spent(stop)

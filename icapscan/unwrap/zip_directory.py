@@ -6,18 +6,24 @@ two views, or two headers, say differently is an anomaly.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterator
 
 from msgspec import Struct
 
+from icapscan.limits import MIB
 from icapscan.store import PartReader
 from icapscan.unwrap import zip_headers as zh
 from icapscan.unwrap.events import PartEvent
 from icapscan.unwrap.members import Members
+from icapscan.unwrap.zip_stream import HEADERS_MAX
 
 ENDS_MAX = 32
 """End records that are followed; joined archives have a handful."""
-_CENTRAL_READ = zh.CENTRAL_SIZE + 3 * 65_535
+TAIL = 1 * MIB
+"""Where an end record is looked for in a part that does not begin like a zip. Readers look in the last 64 KiB."""
+EXAMINED_MAX = 1000
+"""End records that are looked at, whether they lead anywhere or not."""
 Bytes = bytes | PartReader
 
 
@@ -43,25 +49,25 @@ class Directory(Struct, frozen=True):
     end: zh.End
 
 
-def directories(
-    data: Bytes, members: Members, covered: list[tuple[int, int]], sure: bool
-) -> Iterator[Directory | PartEvent]:
-    """Every directory of ``data``, the last first; ``covered`` are the data of members, where none is looked for.
+def directories(data: Bytes, members: Members, covered: list[tuple[int, int]]) -> Iterator[Directory | PartEvent]:
+    """Every directory of ``data``, the last first; none is looked for in ``covered``, the sorted data of members.
 
     Yields anomalies in between. Raises `Stop` when the budget is spent.
     """
     found = 0
     known: set[tuple[int, int]] = set()
-    for at in _ends(data):
+    for examined, at in enumerate(_ends(data)):
+        if examined == EXAMINED_MAX:
+            members.context.gate.stop("zip end records")
         end = zh.parse_end(data[at : at + zh.END_SIZE])
         closes = end is not None and at + zh.END_SIZE + end.comment == len(data)
-        if end is None or (not closes and any(begin <= at < stop for begin, stop in covered)):
+        if end is None or (not closes and _within(covered, at)):
             continue
         comment = end.comment
         end, size_at = _widen(data, at, end)
         places = [place for place in _places(data, end, size_at) if place not in known]
-        if not places and (not sure or end.entries):
-            if sure and not found and not known:
+        if not places and end.entries:
+            if not found and not known:
                 yield from members.anomaly("zip-directory-not-found")
             continue
         found += 1
@@ -78,6 +84,28 @@ def directories(
             yield Directory(at, 0, end)  # empty archive
     if found > 1:
         yield from members.anomaly("zip-several-ends", str(found))
+
+
+def _within(covered: list[tuple[int, int]], at: int) -> bool:
+    place = bisect.bisect_right(covered, (at, 1 << 62)) - 1
+    return place >= 0 and at < covered[place][1]
+
+
+def tail_archive(data: Bytes) -> int | None:
+    """Where the archive begins that readers find who look for an end record in the last bytes; None: there is none."""
+    at = data.rfind(zh.END, max(0, len(data) - TAIL))
+    for _ in range(ENDS_MAX):
+        if at < 0:
+            return None
+        end = zh.parse_end(data[at : at + zh.END_SIZE])
+        if end is not None:
+            end, size_at = _widen(data, at, end)
+            for where, shift in _places(data, end, size_at):
+                first = zh.parse_central(data[where : where + zh.central_size(data[where : where + zh.CENTRAL_SIZE])])
+                if first is not None:
+                    return max(0, min(where, first.offset + shift))
+        at = data.rfind(zh.END, max(0, len(data) - TAIL), at)
+    return None
 
 
 def _ends(data: Bytes) -> Iterator[int]:
@@ -116,12 +144,14 @@ def entries(data: Bytes, directory: Directory, members: Members) -> Iterator[Ent
     at, count = directory.at, 0
     while data[at : at + 4] == zh.CENTRAL:
         members.context.gate.room()
-        central = zh.parse_central(data[at : at + _CENTRAL_READ])
+        central = zh.parse_central(data[at : at + zh.central_size(data[at : at + zh.CENTRAL_SIZE])])
         if central is None:
             yield from members.anomaly("zip-directory-cut")
             return
         at += central.header
         count += 1
+        if count > HEADERS_MAX:
+            members.context.gate.stop("zip headers")
         yield _entry(data, central, directory.shift)
     declared = directory.end.entries
     if count != declared and count & 0xFFFF != declared:

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from icapscan.findings import Reason
 from icapscan.store import PartStore
 from icapscan.unwrap import zip_headers as zh
-from icapscan.unwrap.events import PartData, PartEnd, PartEvent, PartFailed
+from icapscan.unwrap.events import Audience, PartData, PartEnd, PartEvent, PartFailed, Waiting
 from icapscan.unwrap.gate import Stop
 from icapscan.unwrap.members import Members
 from icapscan.unwrap.unpack import Unpacker
 from icapscan.unwrap.zip_directory import Bytes, Directory, Entry, directories, disagreements, entries
 from icapscan.unwrap.zip_locked import Locked, other_ways
-from icapscan.unwrap.zip_methods import ENDS_ITSELF, OPENERS
+from icapscan.unwrap.zip_methods import CLAMD, ENDS_ITSELF, OPENERS
 from icapscan.unwrap.zip_stream import Seen, StreamView
 
 VIEWS_MAX = 16
@@ -24,14 +24,13 @@ class DirectoryView:
     """The directory view of one part, after its stream view."""
 
     __slots__ = (
-        "_done", "_failure", "_gate", "_locked", "_members", "_seen", "_starts", "_stream", "_sure", "_told",
+        "_done", "_failure", "_gate", "_locked", "_members", "_seen", "_starts", "_stream", "_told",
     )  # fmt: skip
 
-    def __init__(self, members: Members, stream: StreamView, sure: bool) -> None:
+    def __init__(self, members: Members, stream: StreamView) -> None:
         self._members = members
         self._gate = members.context.gate
         self._stream = stream
-        self._sure = sure or stream.sure
         self._seen = stream.seen
         self._starts = {seen.start: seen for seen in stream.seen.values()}
         self._told: set[int] = set()
@@ -42,20 +41,18 @@ class DirectoryView:
         """What is wrong with the archive as a whole."""
         self._locked: list[Locked] = []
 
-    def read(self, store: PartStore) -> Iterator[PartEvent]:
+    def read(self, store: PartStore) -> Iterator[PartEvent | Waiting]:
         """Everything beyond the stream view. Raises `Stop` when the budget is spent."""
-        data = store.view()
+        data = store.reader()
         found = False
-        covered = [(seen.start, seen.start + seen.used) for seen in self._seen.values() if seen.begun]
-        for item in directories(data, self._members, covered, self._sure):
+        covered = sorted((seen.start, seen.start + seen.used) for seen in self._seen.values() if seen.begun)
+        for item in directories(data, self._members, covered):
             if isinstance(item, Directory):
                 found = True
                 yield from self._directory(data, store, item)
             else:
                 yield item
         yield from self._further_views(store)
-        if not (found or self._sure or self._members.begun):
-            return
         yield from self._beside(found, data[:4])
         yield from other_ways(store, self._members, self._locked)
         if self._failure is not None:
@@ -153,7 +150,8 @@ class DirectoryView:
         if not central.size and not central.packed and central.name.endswith(b"/"):
             return
         unpacker = Unpacker(OPENERS[central.method](), self._gate)
-        key, begin = self._members.begin(_names(entry), reading)
+        audience = None if central.method in CLAMD else Audience.ALL
+        key, begin = self._members.begin(_names(entry), reading, audience)
         yield begin
         failed = None
         try:

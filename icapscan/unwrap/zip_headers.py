@@ -120,6 +120,11 @@ def parse_local(data: bytes) -> Local:
     )
 
 
+def central_size(data: bytes) -> int:
+    """Bytes that `parse_central` needs of the directory header that begins with these `CENTRAL_SIZE` bytes."""
+    return CENTRAL_SIZE + int.from_bytes(data[28:30], "little") + int.from_bytes(data[30:32], "little")
+
+
 def parse_central(data: bytes) -> Central | None:
     """``data`` begins with `CENTRAL`; None where it is cut short."""
     if len(data) < CENTRAL_SIZE:

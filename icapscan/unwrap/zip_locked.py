@@ -13,7 +13,7 @@ from msgspec import Struct
 from icapscan.findings import Reason
 from icapscan.store import PartStore
 from icapscan.unwrap import libarchive, sevenzip
-from icapscan.unwrap.events import PartEvent, PartFailed
+from icapscan.unwrap.events import Audience, PartEvent, PartFailed, Waiting
 from icapscan.unwrap.members import Members
 
 
@@ -28,8 +28,9 @@ class Locked(Struct, frozen=True):
     detail: str
 
 
-def other_ways(store: PartStore, members: Members, locked: list[Locked]) -> Iterator[PartEvent]:
+def other_ways(store: PartStore, members: Members, locked: list[Locked]) -> Iterator[PartEvent | Waiting]:
     """Try them, and tell what stays closed. Raises `Stop` when the budget is spent."""
+    members.audience = Audience.ALL  # clamd has no passwords and knows few of these methods
     encrypted = [one for one in locked if one.reason is Reason.ENCRYPTED]
     if encrypted:
         yield from _encrypted(store, members, encrypted)
@@ -38,7 +39,7 @@ def other_ways(store: PartStore, members: Members, locked: list[Locked]) -> Iter
         yield from _rare(store, members, others)
 
 
-def _encrypted(store: PartStore, members: Members, locked: list[Locked]) -> Iterator[PartEvent]:
+def _encrypted(store: PartStore, members: Members, locked: list[Locked]) -> Iterator[PartEvent | Waiting]:
     outcome = yield from libarchive.unpack(store, members, ("zip",), only_encrypted=True)
     if outcome.done:
         yield from members.anomaly("opened-with-a-known-password")
@@ -50,7 +51,7 @@ def _encrypted(store: PartStore, members: Members, locked: list[Locked]) -> Iter
             yield from members.failed(one.names, one.reason, one.detail)
 
 
-def _rare(store: PartStore, members: Members, locked: list[Locked]) -> Iterator[PartEvent]:
+def _rare(store: PartStore, members: Members, locked: list[Locked]) -> Iterator[PartEvent | Waiting]:
     results: list[tuple[Reason, str] | None] = [(one.reason, one.detail) for one in locked]
     if sevenzip.program() is not None:
         wanted = [(one.names[0] if one.names else "", one.size) for one in locked]

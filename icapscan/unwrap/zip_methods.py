@@ -76,3 +76,6 @@ OPENERS: dict[int, Callable[[], Stream]] = {
 
 ENDS_ITSELF = frozenset({zh.DEFLATE, zh.DEFLATE64, zh.BZIP2, zh.ZSTD, zh.ZSTD_OLD, zh.XZ})
 """Methods whose data shows its own end. LZMA need not (general purpose bit 1)."""
+
+CLAMD = frozenset({zh.STORED, zh.DEFLATE, zh.DEFLATE64, zh.BZIP2, 6})
+"""Methods that clamd undoes (implode, 6, is undone here by 7-Zip); members packed by others are for it, too."""

@@ -11,18 +11,24 @@ import zlib
 from collections.abc import Callable, Generator, Iterator
 
 from icapscan.findings import PartPath, Reason
+from icapscan.limits import MIB
 from icapscan.unwrap import zip_headers as zh
-from icapscan.unwrap.events import PartData, PartEnd, PartEvent, PartFailed
+from icapscan.unwrap.events import Audience, PartData, PartEnd, PartEvent, PartFailed
 from icapscan.unwrap.gate import Stop
 from icapscan.unwrap.members import Members
 from icapscan.unwrap.streams import Buffer
 from icapscan.unwrap.unpack import PIECE, Unpacker
-from icapscan.unwrap.zip_methods import ENDS_ITSELF, OPENERS
+from icapscan.unwrap.zip_methods import CLAMD, ENDS_ITSELF, OPENERS
 
 _LOOK_BACK = 24
 """A data descriptor with signature and 64-bit sizes (4.3.9)."""
 _MARK = re.compile(rb"PK(?:\x07\x08|\x03\x04|\x01\x02)")
-_LOCAL = re.compile(re.escape(zh.LOCAL))
+HEADERS_MAX = 100_000
+"""Local headers of one part that are followed; folders and encrypted members count here although they are no parts."""
+HEADER_BYTES_MAX = 16 * MIB
+"""Bytes of all those headers, which are kept for the directory view."""
+MARKS_MAX = 10_000
+"""Signatures without a header behind them: each costs a little time."""
 _NAME_MAX = 4096
 """Name in a local header that was found by searching; a longer one is taken for an accident of the bytes."""
 
@@ -55,8 +61,8 @@ class StreamView:
     """Feed it bytes; ``sure`` says that this is a zip, so that trouble is told even when no member could be read."""
 
     __slots__ = (
-        "_at", "_buffer", "_expected", "_final", "_key", "_left", "_members", "_search_from", "_seen", "_state",
-        "_unpacker", "ends", "known", "overrun", "reading", "seen", "sure",
+        "_at", "_buffer", "_expected", "_final", "_header_bytes", "_key", "_left", "_marks", "_members",
+        "_search_from", "_seen", "_state", "_unpacker", "ends", "known", "overrun", "reading", "seen", "sure",
     )  # fmt: skip
 
     def __init__(self, members: Members, sure: bool, at: int = 0, known: dict[int, Seen] | None = None) -> None:
@@ -83,29 +89,17 @@ class StreamView:
         self.overrun: list[int] = []
         """Where data should have ended by its header and did not: another reader begins there."""
         self.reading = 0
+        self._header_bytes = 0
+        self._marks = 0
         self.ends = False
         """This view met a header that is known."""
 
     def feed(self, data: Buffer) -> Iterator[PartEvent]:
         """More of the part. Raises `Stop` when the budget is spent."""
-        if self._passes(data):
-            return
         view = memoryview(data)
         for at in range(0, len(view), PIECE):
             self._buffer += view[at : at + PIECE]
             yield from self._run()
-
-    def _passes(self, data: Buffer) -> bool:
-        """Whether all of ``data`` stands between members: found out without a copy, since most bodies are no zip."""
-        if self._state != self._seek or len(self._buffer) > 3 or len(data) < 4:
-            return False
-        begins = data.find(zh.LOCAL) >= 0 if isinstance(data, bytes) else _LOCAL.search(data) is not None
-        if begins or bytes(self._buffer + data[:3]).find(zh.LOCAL) >= 0:
-            return False
-        self._at += len(self._buffer) + len(data) - 3
-        self._buffer[:] = data[-3:]
-        self._expected = False
-        return True
 
     def finish(self) -> Iterator[PartEvent]:
         """The part is complete."""
@@ -160,10 +154,16 @@ class StreamView:
             self._skip_mark()
             return
         seen = self._seen = self.seen[self._at] = Seen(self._at, local)
+        self._header_bytes += size
+        if len(self.seen) > HEADERS_MAX or self._header_bytes > HEADER_BYTES_MAX:
+            self._members.context.gate.stop("zip headers")
         self._drop(size)
         yield from self._choose(seen)
 
     def _skip_mark(self) -> None:
+        self._marks += 1
+        if self._marks > MARKS_MAX:
+            self._members.context.gate.stop("zip signatures")
         self._drop(len(zh.LOCAL))
         self._state = self._seek
 
@@ -272,6 +272,11 @@ class StreamView:
             bounded = False
             if seen.start + local.packed not in self.overrun:
                 self.overrun.append(seen.start + local.packed)
+        if unpacker.block != PIECE:  # see there
+            block = unpacker.block - unpacker.used % unpacker.block
+            if given < block and not self._final and not (bounded and given == left):
+                return
+            given = min(given, block)
         try:
             used = yield from self._output(seen, unpacker.run(bytes(self._buffer[:given])))
         except Stop as stop:
@@ -319,7 +324,9 @@ class StreamView:
     def _begin(self, seen: Seen) -> Iterator[PartEvent]:
         if self._key is None:
             local = seen.local
-            self._key, begin = self._members.begin(zh.names(local.name, local.flags, local.extra), self.reading)
+            names = zh.names(local.name, local.flags, local.extra)
+            audience = None if local.method in CLAMD else Audience.ALL
+            self._key, begin = self._members.begin(names, self.reading, audience)
             seen.begun = True
             yield begin
 

@@ -10,7 +10,7 @@ from icapscan.findings import Anomaly, Reason
 from icapscan.limits import Budget, Limits
 from icapscan.store import PartStore, Purse
 from icapscan.unwrap.contract import FIRST, Bid, Context, Declared, Evidence, Format, WholeDecoder
-from icapscan.unwrap.events import AnomalyFound, PartBegin, PartData, PartEnd, PartEvent, PartFailed
+from icapscan.unwrap.events import AnomalyFound, PartBegin, PartData, PartEnd, PartEvent, PartFailed, Waiting
 from icapscan.unwrap.gate import Gate
 from icapscan.unwrap.tree import PartReady
 from icapscan.unwrap.walker import Walker
@@ -104,7 +104,7 @@ def _events(decoder: object, data: bytes, split: Iterable[bytes] | None) -> Iter
         yield from decoder.finish()  # type: ignore[attr-defined]
     if isinstance(decoder, WholeDecoder):
         store = PartStore.of(data)
-        yield from decoder.read(store)
+        yield from (event for event in decoder.read(store) if not isinstance(event, Waiting))
         store.close()
 
 

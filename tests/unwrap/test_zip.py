@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 
 from icapscan.findings import Reason
 from icapscan.unwrap.contract import Bid, Declared, Evidence
+from icapscan.unwrap.events import Audience
 from icapscan.unwrap.zip import ZipFormat
+from icapscan.unwrap.zip_stream import HEADERS_MAX, MARKS_MAX
 
 from .archive_driver import Got, drive, pieces
 from .zip_maker import Made, made_zip
@@ -365,3 +367,29 @@ def test_evasion_88_damage_ends_in_parts_or_failures(data: bytes, patches: list[
     whole = drive(ZIP, bytes(damaged))
     split = drive(ZIP, bytes(damaged), split=pieces(bytes(damaged), range(0, len(damaged), 7)))
     assert (split.parts, split.failures) == (whole.parts, whole.failures)
+
+
+def test_floods_of_headers_and_signatures_are_bounded() -> None:
+    folder = made_zip(Made(b"f/", b"", 0), directory=False)
+    got = drive(ZIP, folder * (HEADERS_MAX + 1))
+    assert got.reasons == {Reason.OVER_LIMIT} and not got.parts
+    start = made_zip(Made(b"a", GOOD))
+    got = drive(ZIP, start + b"PK\3\4\xff\xff\xff\xff" * (MARKS_MAX + 1) + bytes(30))
+    assert got.reasons == {Reason.OVER_LIMIT} and got.contents == [GOOD]
+    got = drive(ZIP, start + b"PK\5\6" + b"PK\5\6" * 30_000)
+    assert got.reasons == {Reason.OVER_LIMIT} and got.contents == [GOOD]
+    assert not drive(ZIP, b"MZ" + b"PK\5\6" * 30_000).failures
+
+
+def test_a_disk_image_full_of_archives_is_not_read_as_one() -> None:
+    image = bytes(5000) + made_zip(Made(b"a", GOOD)) + bytes(2_000_000)
+    assert not drive(ZIP, image).begins
+    behind = drive(ZIP, bytes(5000) + made_zip(Made(b"a", GOOD)) + bytes(70_000) + made_zip(Made(b"b", EVIL)))
+    assert behind.contents == [EVIL, GOOD]
+
+
+def test_who_gets_the_members() -> None:
+    got = drive(ZIP, made_zip(Made(b"a", GOOD), Made(b"b", EVIL, 93, zstandard.compress(EVIL))))
+    assert [begin.audience for begin in got.begins.values()] == [Audience.NOT_CLAMD, Audience.ALL]
+    got = drive(ZIP, made_zip(Made(b"a", EVIL, local_name=b"b")))
+    assert [begin.audience for begin in got.begins.values()] == [Audience.NOT_CLAMD, Audience.ALL]
