@@ -15,9 +15,12 @@ from icapscan.unwrap.activemime import ActiveMimeFormat
 from icapscan.unwrap.closed import ClosedFormat
 from icapscan.unwrap.contract import Bid, Evidence, Format
 from icapscan.unwrap.libarchive import LIBARCHIVE_FORMATS
+from icapscan.unwrap.lnk import LnkFormat
 from icapscan.unwrap.mime import MIME, UNDECLARED
 from icapscan.unwrap.office_xml import OfficeXmlFormat
 from icapscan.unwrap.ole import OleFormat
+from icapscan.unwrap.onenote import OneNoteFormat
+from icapscan.unwrap.pdf import PdfFormat
 from icapscan.unwrap.rtf import RtfFormat
 from icapscan.unwrap.selfextract import SelfExtractFormat
 from icapscan.unwrap.sevenzip import SEVENZIP_FORMATS
@@ -136,7 +139,10 @@ FORMATS: tuple[Entry, ...] = (
     Entry(VolumeFormat()),  # always: only names tell
     # documents
     Entry(OleFormat(), OleFormat.prefixes),
-    Entry(OfficeXmlFormat()),  # always: XML may begin in several ways; it looks where the part stands first
+    Entry(OfficeXmlFormat(), needs=(b"xml", b"x\0m\0l")),  # always: XML begins in several ways
     Entry(RtfFormat(), RtfFormat.prefixes),
     Entry(ActiveMimeFormat(), ActiveMimeFormat.prefixes),
+    Entry(PdfFormat(), needs=(b"%PDF",)),  # always: its magic may stand anywhere in the first KiB
+    Entry(OneNoteFormat(), OneNoteFormat.prefixes),
+    Entry(LnkFormat(), LnkFormat.prefixes),
 )

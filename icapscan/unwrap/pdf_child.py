@@ -1,0 +1,75 @@
+"""The child process that rewrites a PDF file on standard input: decrypted with the empty password, filters undone.
+
+The new file goes to standard output; the exit status says why there is none. Run by `pdf.py` only.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from icapscan.unwrap import bounded
+
+NOT_INSTALLED, LOCKED, DAMAGED = 3, 4, 5
+"""Exit statuses: no library; the empty password does not fit; the library cannot read it."""
+
+
+def main() -> int:
+    """Rewrite standard input."""
+    try:
+        import pikepdf
+    except ImportError:
+        return NOT_INSTALLED
+    bounded.apply()
+    bounded.alive()
+    try:
+        with pikepdf.open(bounded.PART, password="", suppress_warnings=True) as document:
+            document.save(
+                _Out(),  # type: ignore[arg-type]
+                preserve_pdfa=False,
+                compress_streams=False,
+                stream_decode_level=pikepdf.StreamDecodeLevel.specialized,
+                object_stream_mode=pikepdf.ObjectStreamMode.disable,
+                encryption=False,
+                fix_metadata_version=False,
+            )
+    except pikepdf.PasswordError:
+        return LOCKED
+    except Exception:  # whatever a damaged file does to the library
+        return DAMAGED
+    return 0
+
+
+class _Out:
+    """Standard output, as much of a file as the library needs."""
+
+    def __init__(self) -> None:
+        self._at = 0
+
+    def write(self, data: bytes | memoryview) -> int:
+        bounded.alive()
+        view = memoryview(data)
+        size = len(view)
+        while view:
+            view = view[os.write(1, view) :]
+        self._at += size
+        return size
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, at: int, whence: int = 0) -> int:
+        raise OSError("a pipe")
+
+    def seekable(self) -> bool:
+        return False
+
+    def writable(self) -> bool:
+        return True
+
+    def flush(self) -> None:
+        return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
