@@ -14,6 +14,7 @@ MAP_MAX = 100_000
 _WANTED = frozenset({b"path", b"size", b"SUN.holesdata"})
 _OCTAL = re.compile(rb"[ \0]*([0-7]+)")
 _CHECKSUM_AT, _CHECKSUM_END = 148, 156
+_CHECKSUM = re.compile(rb"[ \0]*[0-7]+[ \0]*")
 _SPACES = 8 * 0x20
 _SIGNED = struct.Struct("512b")
 _PAX_RECORD = re.compile(rb"([0-9]{1,10}) ")
@@ -37,11 +38,11 @@ class Header(Struct, frozen=True):
 
 def is_header(block: bytes | bytearray | memoryview) -> bool:
     """Whether the checksum of a block fits, by signed or unsigned sums as old tars made them."""
-    if len(block) < BLOCK:
+    field = bytes(block[_CHECKSUM_AT:_CHECKSUM_END])
+    if len(block) < BLOCK or _CHECKSUM.fullmatch(field) is None:  # almost every other block ends here
         return False
     block = bytes(block[:BLOCK])
-    declared = number(block[_CHECKSUM_AT:_CHECKSUM_END])
-    field = block[_CHECKSUM_AT:_CHECKSUM_END]
+    declared = number(field)
     unsigned = sum(block) - sum(field) + _SPACES
     if declared == unsigned:
         return declared > _SPACES
