@@ -12,21 +12,27 @@ from functools import cache
 from msgspec import Struct
 
 from icapscan.unwrap.activemime import ActiveMimeFormat
+from icapscan.unwrap.charset import CHARSET
 from icapscan.unwrap.closed import ClosedFormat
 from icapscan.unwrap.contract import Bid, Evidence, Format
+from icapscan.unwrap.embedded import TEXT
 from icapscan.unwrap.libarchive import LIBARCHIVE_FORMATS
 from icapscan.unwrap.lnk import LnkFormat
+from icapscan.unwrap.mbox import MBOX
 from icapscan.unwrap.mime import MIME, UNDECLARED
 from icapscan.unwrap.office_xml import OfficeXmlFormat
 from icapscan.unwrap.ole import OleFormat
 from icapscan.unwrap.onenote import OneNoteFormat
 from icapscan.unwrap.pdf import PdfFormat
+from icapscan.unwrap.quoted import QUOTED
 from icapscan.unwrap.rtf import RtfFormat
 from icapscan.unwrap.selfextract import SelfExtractFormat
 from icapscan.unwrap.sevenzip import SEVENZIP_FORMATS
 from icapscan.unwrap.single import SINGLE_FORMATS
 from icapscan.unwrap.sis import SisFormat
+from icapscan.unwrap.smime import SMIME
 from icapscan.unwrap.tar import TarFormat
+from icapscan.unwrap.tnef import TNEF
 from icapscan.unwrap.volumes import VolumeFormat
 from icapscan.unwrap.warc import WarcFormat
 from icapscan.unwrap.zip import ZipFormat
@@ -98,7 +104,7 @@ class Registry:
             entry = self._entries[number]
             if entry.coding and entry.coding in without:
                 continue
-            if entry.needs and whole is not None and not any(need in whole for need in entry.needs):
+            if whole is not None and entry.needs and not _has(whole, entry.needs):
                 continue
             bid = _bid(entry.format, evidence)
             if bid is not Bid.NO:
@@ -106,6 +112,13 @@ class Registry:
         if len(offers) > 1:
             offers.sort(key=lambda offer: -offer.bid)
         return offers
+
+
+def _has(data: bytes, needs: tuple[bytes, ...]) -> bool:
+    for need in needs:  # noqa: SIM110 - any() with a generator takes three times as long
+        if need in data:
+            return True
+    return False
 
 
 def _bid(format: Format, evidence: Evidence) -> Bid:
@@ -126,6 +139,12 @@ FORMATS: tuple[Entry, ...] = (
     # mail, form-data, text
     Entry(MIME, covers=True),
     Entry(UNDECLARED, needs=(b"\n--",)),
+    Entry(TEXT),
+    Entry(QUOTED, needs=(b"=",)),
+    Entry(CHARSET),
+    Entry(MBOX, (b"From ",), covers=True),
+    Entry(TNEF, TNEF.prefixes),
+    Entry(SMIME, SMIME.prefixes),
     # archives
     Entry(ZipFormat(), needs=(b"PK\3\4", b"PK\5\6")),  # always: a zip may begin anywhere
     Entry(TarFormat()),  # always: its magic does not stand at the start, and old ones have none

@@ -81,6 +81,11 @@ def _never_clean(row: dict[str, str], facts: Facts) -> str:
     return "" if facts.level is Level.INFECTED or facts.unscanned else _said(facts)
 
 
+def _not_clean(row: dict[str, str], facts: Facts) -> str:
+    """Where a standard password opens it, what is in it counts."""
+    return "" if facts.level is not Level.CLEAN else _said(facts)
+
+
 def _limit(row: dict[str, str], facts: Facts) -> str:
     return "" if "over-limit" in facts.reasons else _said(facts)
 
@@ -111,6 +116,6 @@ _BY_VERDICT: dict[str, Rule] = {
     "eicar-or-limit": _never_clean,
     "clam": _eicar,
     "limit": _limit,
-    "encrypted": _never_clean,
+    "encrypted": _not_clean,
     "incomplete-volume": _never_clean,
 }

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from icapscan.findings import Level
 from tests.conftest import corpus_rows
 from tests.corpus.rules import listed, problems, rules_of
 from tests.corpus.walk import walk
+from tests.peers.clamd import run_clamd
 
 
 @pytest.mark.timeout(600)
@@ -28,3 +30,10 @@ def test_every_exception_names_a_row_and_a_rule_and_a_reason(corpus: Path) -> No
     rows = {row["path"]: row for row in corpus_rows(corpus)}
     for (path, rule), reason in listed("exceptions.tsv").items():
         assert rule in rules_of(rows[path]) and len(reason) > 20, (path, rule)
+
+
+def test_with_clamd_every_wrapper_of_its_test_file_is_infected(corpus: Path, tmp_path: Path) -> None:
+    rows = [row for row in corpus_rows(corpus) if row["verdict"] == "clam"]
+    with run_clamd(tmp_path) as clamd:
+        missed = [facts.path for facts in walk(corpus, rows, clamd.unix_address) if facts.level is not Level.INFECTED]
+    assert len(rows) == 42 and not missed

@@ -14,10 +14,11 @@ from msgspec import Struct
 from icapscan.cli.app import Form
 from icapscan.cli.inputs import Inputs
 from icapscan.cli.scan import scan_input
+from icapscan.engines.clamd import ClamdEngine
 from icapscan.engines.contract import Engine, Part, Report
 from icapscan.engines.fanout import Fanout
 from icapscan.engines.rules import compile_rules
-from icapscan.engines.settings import YaraSettings
+from icapscan.engines.settings import ClamdSettings, YaraSettings
 from icapscan.engines.yara import YaraEngine
 from icapscan.findings import Finding, Level, Verdict
 from icapscan.limits import Limits
@@ -103,10 +104,12 @@ class Spy:
         """Nothing to free."""
 
 
-def walk(folder: Path, rows: Iterable[dict[str, str]], limits: Limits | None = None) -> Iterator[Facts]:
-    """The facts of each row's file, scanned with the shipped YARA rules."""
-    spy, limits = Spy(), limits or Limits()
+def walk(folder: Path, rows: Iterable[dict[str, str]], clamd: str = "") -> Iterator[Facts]:
+    """The facts of each row's file, scanned with the shipped YARA rules, and with clamd where its address is given."""
+    spy, limits = Spy(), Limits()
     engines: list[Engine] = [spy, YaraEngine(YaraSettings(), compile_rules())]
+    if clamd:
+        engines.append(ClamdEngine(ClamdSettings(address=(clamd,)), connections=4))
     fanout = Fanout(engines, "all")
     scanner = Scanner(fanout, limits, Purse(limits.memory, limits.disk))
     with asyncio.Runner() as runner:
