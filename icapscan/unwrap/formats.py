@@ -12,21 +12,27 @@ from functools import cache
 from msgspec import Struct
 
 from icapscan.unwrap.activemime import ActiveMimeFormat
+from icapscan.unwrap.charset import CHARSET
 from icapscan.unwrap.closed import ClosedFormat
 from icapscan.unwrap.contract import Bid, Evidence, Format
+from icapscan.unwrap.embedded import TEXT
 from icapscan.unwrap.libarchive import LIBARCHIVE_FORMATS
 from icapscan.unwrap.lnk import LnkFormat
+from icapscan.unwrap.mbox import MBOX
 from icapscan.unwrap.mime import MIME, UNDECLARED
 from icapscan.unwrap.office_xml import OfficeXmlFormat
 from icapscan.unwrap.ole import OleFormat
 from icapscan.unwrap.onenote import OneNoteFormat
 from icapscan.unwrap.pdf import PdfFormat
+from icapscan.unwrap.quoted import QUOTED
 from icapscan.unwrap.rtf import RtfFormat
 from icapscan.unwrap.selfextract import SelfExtractFormat
 from icapscan.unwrap.sevenzip import SEVENZIP_FORMATS
 from icapscan.unwrap.single import SINGLE_FORMATS
 from icapscan.unwrap.sis import SisFormat
+from icapscan.unwrap.smime import SMIME
 from icapscan.unwrap.tar import TarFormat
+from icapscan.unwrap.tnef import TNEF
 from icapscan.unwrap.volumes import VolumeFormat
 from icapscan.unwrap.warc import WarcFormat
 from icapscan.unwrap.zip import ZipFormat
@@ -133,6 +139,12 @@ FORMATS: tuple[Entry, ...] = (
     # mail, form-data, text
     Entry(MIME, covers=True),
     Entry(UNDECLARED, needs=(b"\n--",)),
+    Entry(TEXT),
+    Entry(QUOTED, needs=(b"=",)),
+    Entry(CHARSET),
+    Entry(MBOX, (b"From ",), covers=True),
+    Entry(TNEF, TNEF.prefixes),
+    Entry(SMIME, SMIME.prefixes),
     # archives
     Entry(ZipFormat(), needs=(b"PK\3\4", b"PK\5\6")),  # always: a zip may begin anywhere
     Entry(TarFormat()),  # always: its magic does not stand at the start, and old ones have none

@@ -71,6 +71,8 @@ class MimeFormat:
             return Bid.YES
         if b"boundary" in declared.content_type.lower():
             return Bid.MAYBE
+        if evidence.first.startswith(b"From "):
+            return Bid.NO  # an mbox, see there
         return _looks_like_mail(evidence.first)
 
     def open(self, context: Context) -> MimeDecoder:

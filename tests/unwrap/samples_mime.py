@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from base64 import encodebytes
 
-from icapscan.unwrap.contract import Declared
+from icapscan.unwrap.contract import Declared, Format
 from icapscan.unwrap.formats import FORMATS
+from icapscan.unwrap.mime import MIME, UNDECLARED
 from tests.unwrap.unpacked import WHOLE, Unpacked
 
 # The EICAR test string, cut in two so that this file is not taken for it.
@@ -48,9 +49,15 @@ def mail(
     return head + type + more + blank + (multipart(TEXT, part()) if body is None else body)
 
 
-def unpack(body: bytes, declared: Declared = MAIL, step: int = WHOLE, seed: int | None = None) -> Unpacked:
-    """The tree of parts, with all formats there are."""
-    return Unpacked(body, [entry.format for entry in FORMATS], declared, step, seed=seed)
+def unpack(
+    body: bytes, declared: Declared = MAIL, step: int = WHOLE, seed: int | None = None, structure: bool = False
+) -> Unpacked:
+    """The tree of parts, with all formats there are; or only with those that know of headers and delimiters.
+
+    Where a test is about ``structure``, base64 that is found in any text must not help.
+    """
+    formats: list[Format] = [MIME, UNDECLARED] if structure else [entry.format for entry in FORMATS]
+    return Unpacked(body, formats, declared, step, seed=seed)
 
 
 def found(unpacked: Unpacked) -> bool:
@@ -58,8 +65,8 @@ def found(unpacked: Unpacked) -> bool:
     return any(data.strip() == EICAR for data in unpacked.parts.values())
 
 
-def find(body: bytes, declared: Declared = MAIL) -> Unpacked:
+def find(body: bytes, declared: Declared = MAIL, structure: bool = False) -> Unpacked:
     """Unpack and insist that EICAR is found."""
-    unpacked = unpack(body, declared)
+    unpacked = unpack(body, declared, structure=structure)
     assert found(unpacked), f"EICAR was not found: {sorted(unpacked.parts)} {unpacked.kinds}"
     return unpacked

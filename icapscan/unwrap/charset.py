@@ -1,0 +1,137 @@
+"""Text in a charset that hides ASCII, as UTF-8: UTF-16, UTF-32, UTF-7, EBCDIC. Another reading of the part."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterator
+
+from icapscan.findings import Anomaly
+from icapscan.unwrap.contract import Bid, Context, Evidence
+from icapscan.unwrap.events import AnomalyFound, PartBegin, PartData, PartEnd, PartEvent, PartFailed
+from icapscan.unwrap.gate import STEP, Stop
+
+KEY = "text"
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+"""Byte order marks; the longer ones first, since one begins with another."""
+_HIDING = re.compile(r"utf-?(?:7|16|32)|ucs-?[24]|ebcdic|cp(?:037|273|500|1026|1140)")
+_ALIASES = {
+    "unicode-1-1-utf-7": "utf-7", "ucs-2": "utf-16", "ucs2": "utf-16", "iso-10646-ucs-2": "utf-16", "ucs-4": "utf-32",
+    "ucs4": "utf-32", "iso-10646-ucs-4": "utf-32", "utf16": "utf-16", "utf32": "utf-32", "utf7": "utf-7",
+}  # fmt: skip
+_META = re.compile(rb"charset\s{0,9}=\s{0,9}[\"']?\s{0,9}([A-Za-z0-9_-]{2,40})", re.I)
+_UTF7 = re.compile(rb"\+A[A-Za-z0-9+/]{2,}-")
+"""A character of ASCII or Latin-1 shifted into base64, as nobody does who has nothing to hide."""
+_WIDE_LE = re.compile(rb"(?:[\t\r\n -~]\0){8}")
+_WIDE_BE = re.compile(rb"(?:\0[\t\r\n -~]){8}")
+
+
+def charset_of(evidence: Evidence) -> str:
+    """The codec to convert the part with; empty where its bytes show ASCII as it is."""
+    first, declared = evidence.first, evidence.declared
+    for mark, name in _MARKS:
+        if first.startswith(mark):
+            return name
+    if _WIDE_LE.match(first) is not None:
+        return "utf-16-le"
+    if _WIDE_BE.match(first) is not None:
+        return "utf-16-be"
+    said = [declared.charset]
+    if declared.media_type in ("text/html", "application/xhtml+xml", "image/svg+xml"):
+        said += [found.decode("ascii") for found in _META.findall(first[:2048])]
+    for name in said:
+        name = name.strip().lower()
+        if name and _HIDING.search(name) is not None:
+            known = _known(_ALIASES.get(name, name))
+            if known:
+                return known
+    if _UTF7.search(first) is not None:
+        return "utf-7"
+    return ""
+
+
+def _known(name: str) -> str:
+    if name.startswith("ebcdic"):
+        name = "cp500" if "int" in name else "cp037"
+    try:
+        return codecs.lookup(name).name
+    except LookupError:
+        return ""
+
+
+class CharsetDecoder:
+    """Gives the whole text as one part in UTF-8."""
+
+    __slots__ = ("_begun", "_codec", "_context", "_ended", "_name")
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._name = ""
+        self._codec: codecs.IncrementalDecoder | None = None
+        self._begun = False
+        self._ended = False
+
+    def feed(self, data: bytes | memoryview) -> Iterator[PartEvent]:
+        """More text."""
+        if self._ended:
+            return
+        data = bytes(data)
+        if self._codec is None:
+            self._name = charset_of(Evidence(data[:4096], False, self._context.declared))
+            if not self._name:
+                self._ended = True
+                return
+            self._codec = codecs.getincrementaldecoder(self._name)("replace")
+        for at in range(0, len(data), STEP // 4):
+            yield from self._guarded(data[at : at + STEP // 4], False)
+
+    def finish(self) -> Iterator[PartEvent]:
+        """The text is complete."""
+        if not self._ended and self._codec is not None:
+            yield from self._guarded(b"", True)
+            if self._begun and not self._ended:
+                yield PartEnd(KEY)
+
+    def _guarded(self, data: bytes, final: bool) -> Iterator[PartEvent]:
+        if self._ended or self._codec is None:
+            return
+        gate = self._context.gate
+        try:
+            gate.room()
+            text = self._codec.decode(data, final).encode("utf-8", "replace")
+            if not text:
+                return
+            if not self._begun:
+                self._begun = True
+                yield AnomalyFound(Anomaly("charset", "", self._name))
+                declared = self._context.declared
+                names = declared.names
+                yield PartBegin(KEY, names[0] if names else None, declared.media_type or "text/plain", 1, names[1:])
+            if not gate.took(len(text)):
+                gate.stop()
+            yield PartData(KEY, text)
+        except Stop as stop:
+            self._ended = True
+            yield PartFailed("", stop.reason, stop.detail)
+
+
+class CharsetFormat:
+    """Text in UTF-16, UTF-32, UTF-7 or EBCDIC."""
+
+    name = "charset"
+
+    def bid(self, evidence: Evidence) -> Bid:
+        """By byte order mark, by zeros between letters, by what is declared, by shifted ASCII."""
+        return Bid.MAYBE if evidence.declared.within != self.name and charset_of(evidence) else Bid.NO
+
+    def open(self, context: Context) -> CharsetDecoder:
+        """A decoder of one text."""
+        return CharsetDecoder(context)
+
+
+CHARSET = CharsetFormat()
