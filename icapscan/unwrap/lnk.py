@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from icapscan.findings import Reason
 from icapscan.limits import KIB
 from icapscan.store import PartReader, PartStore
+from icapscan.unwrap.active_content import reported
 from icapscan.unwrap.contract import Bid, Context, Evidence
 from icapscan.unwrap.events import Audience, PartEnd, PartEvent, PartFailed
 from icapscan.unwrap.gate import Stop
@@ -47,6 +48,9 @@ class LnkDecoder:
         self._members = Members(context, Audience.ALL)
 
     def read(self, store: PartStore) -> Iterator[PartEvent]:
+        return reported(self._events(store), self._members)
+
+    def _events(self, store: PartStore) -> Iterator[PartEvent]:
         data = store.reader()
         try:
             lines, end = _parse(data)

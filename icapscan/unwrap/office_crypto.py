@@ -14,7 +14,7 @@ from icapscan.store import PartStore
 from icapscan.unwrap import office_child
 from icapscan.unwrap.biff import workbook
 from icapscan.unwrap.children import Child, python, why
-from icapscan.unwrap.events import PartEnd, PartEvent, PartFailed
+from icapscan.unwrap.events import PartEnd, PartEvent, PartFailed, Waiting
 from icapscan.unwrap.gate import Stop
 from icapscan.unwrap.members import Members
 from icapscan.unwrap.ole_file import Entry, OleFile
@@ -53,7 +53,7 @@ def encrypted_by(file: OleFile) -> Entry | None:
 
 def decrypted(
     store: PartStore, file: OleFile, members: Members
-) -> Generator[PartEvent, None, tuple[Reason, str] | None]:
+) -> Generator[PartEvent | Waiting, None, tuple[Reason, str] | None]:
     """The document without its encryption as a part; returns why not. Raises `Stop` when the budget is spent."""
     locked = Reason.ENCRYPTED, "The document is encrypted, and none of the usual passwords opens it."
     if store.size > DOCUMENT_MAX:
@@ -68,15 +68,15 @@ def decrypted(
         if rounds:
             passwords = passwords[:2]  # each costs its rounds
     key = ""
+    yield Waiting()
     with Child(python("icapscan.unwrap.office_child", *passwords), store) as child:
         try:
-            while piece := child.read(64 * KIB):
+            while piece := (yield from child.more()):
                 if not key:
                     key, begin = members.begin(("decrypted",))
                     yield begin
                 yield from members.data(key, piece)
         except Stop as stop:
-            child.kill()
             if key:
                 yield PartFailed(key, stop.reason, stop.detail)
             raise

@@ -2,7 +2,7 @@
 
 The zip is opened by its own decoder; this one looks at each XML member by its content, whatever it is called, and at
 documents that are one XML file. It is a search for the few elements that matter, not an XML parser: nothing is
-expanded, and damage does not hide anything from it. It emits anomalies, no parts.
+expanded, and damage does not hide anything from it. It emits anomalies.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from collections.abc import Iterator
 from icapscan.findings import Anomaly, Reason
 from icapscan.limits import KIB, MIB
 from icapscan.store import PartStore
+from icapscan.unwrap.active_content import is_remote, reported
 from icapscan.unwrap.contract import Bid, Context, Evidence
 from icapscan.unwrap.events import AnomalyFound, PartEvent, PartFailed
 from icapscan.unwrap.gate import Stop
+from icapscan.unwrap.members import Members
 
 WIDE_MAX = 64 * MIB
 """XML in UTF-16 that is converted in memory, two bytes at a time where UTF-8 has one; Office writes UTF-8."""
@@ -81,15 +83,19 @@ class OfficeXmlFormat:
 class OfficeXmlDecoder:
     """One XML file."""
 
-    __slots__ = ("_context", "_field", "_told")
+    __slots__ = ("_context", "_field", "_members", "_told")
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._members = Members(context)
         self._field = ""
         """Instruction of the field that is open, as far as it was read."""
         self._told: set[tuple[str, str]] = set()
 
     def read(self, store: PartStore) -> Iterator[PartEvent]:
+        return reported(self._events(store), self._members)
+
+    def _events(self, store: PartStore) -> Iterator[PartEvent]:
         try:
             data = self._as_bytes(store)
             if any(data.find(mark) >= 0 for mark in _MARKS):
@@ -174,8 +180,10 @@ def _relation(given: dict[str, str]) -> Iterator[tuple[str, str]]:
     target = given.get("Target", "")
     if kind is not None and given.get("TargetMode", "").strip().lower() == "external":
         yield kind, target
-    elif target.lower().startswith(("mhtml:", "script:", "ms-msdt:", "search-ms:")):
-        yield "external-object", target
+        if kind == "external-template" and is_remote(target):
+            yield "remote-template", target
+    if target.lower().startswith(("mhtml:", "script:", "ms-msdt:", "search-ms:")):
+        yield "external-moniker", target
     if said.lower() in _MACRO_SHEETS or "macrosheet" in given.get("ContentType", "").lower():
         yield "xlm-macro", target or given.get("PartName", "")
 

@@ -13,9 +13,10 @@ from icapscan.findings import Reason
 from icapscan.limits import KIB
 from icapscan.store import PartStore
 from icapscan.unwrap import ole_facts, vba
+from icapscan.unwrap.active_content import reported
 from icapscan.unwrap.biff import workbook
 from icapscan.unwrap.contract import Bid, Context, Evidence
-from icapscan.unwrap.events import PartData, PartEnd, PartEvent, PartFailed
+from icapscan.unwrap.events import PartData, PartEnd, PartEvent, PartFailed, Waiting
 from icapscan.unwrap.gate import Stop
 from icapscan.unwrap.members import Members, spent
 from icapscan.unwrap.office_crypto import decrypted, encrypted_by
@@ -54,7 +55,10 @@ class OleDecoder:
         self._encrypted = False
         self._failed: tuple[Reason, str] | None = None
 
-    def read(self, store: PartStore) -> Iterator[PartEvent]:
+    def read(self, store: PartStore) -> Iterator[PartEvent | Waiting]:
+        return reported(self._events(store), self._members)
+
+    def _events(self, store: PartStore) -> Iterator[PartEvent | Waiting]:
         try:
             file = OleFile(store.reader())
         except Broken as error:
@@ -72,7 +76,7 @@ class OleDecoder:
         elif file.damage:
             yield PartFailed("", Reason.MALFORMED, f"This OLE2 file is damaged: {file.damage[0]}")
 
-    def _document(self, store: PartStore, file: OleFile) -> Iterator[PartEvent]:
+    def _document(self, store: PartStore, file: OleFile) -> Iterator[PartEvent | Waiting]:
         locked = encrypted_by(file)
         self._encrypted = locked is not None
         if locked is not None:

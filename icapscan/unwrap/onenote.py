@@ -8,6 +8,7 @@ from uuid import UUID
 from icapscan.findings import Reason
 from icapscan.limits import KIB
 from icapscan.store import PartReader, PartStore
+from icapscan.unwrap.active_content import reported
 from icapscan.unwrap.contract import Bid, Context, Evidence
 from icapscan.unwrap.events import PartEnd, PartEvent, PartFailed
 from icapscan.unwrap.gate import Stop
@@ -20,6 +21,12 @@ CONTENTS = UUID("43ff2fa1-efd9-4c76-9ee2-10ea5722765f").bytes_le
 BEGIN = UUID("bde316e7-2665-4511-a4c4-8d4d0b7a9eac").bytes_le
 END = UUID("71fba722-0f79-4a0b-bb13-899256426b24").bytes_le
 _PIECE = 64 * KIB
+_PROGRAMS = (
+    b"mz", b"l\0\0\0\1\x14\2\0", b"<hta", b"<html", b"<!doc", b"<script", b"<job", b"<?xml", b"<package",
+    b"@echo", b"@set", b"powershell", b"function", b"var ", b"dim ", b"sub ", b"on error", b"createobject", b"start ",
+    b"cmd",
+)  # fmt: skip
+"""Beginnings of programs, shortcuts and scripts, in lower case."""
 _HEADER = 36
 """GUID, length in 64 bits, 12 bytes that are not used."""
 
@@ -46,6 +53,9 @@ class OneNoteDecoder:
         self._members = Members(context)
 
     def read(self, store: PartStore) -> Iterator[PartEvent]:
+        return reported(self._events(store), self._members)
+
+    def _events(self, store: PartStore) -> Iterator[PartEvent]:
         data = store.reader()
         try:
             at = data.find(BEGIN)
@@ -65,7 +75,10 @@ class OneNoteDecoder:
         if damaged:
             found = data.find(END, start)
             end = found if found >= 0 else len(data)
-        yield from members.anomaly("onenote-file", data[start : start + 4].hex())
+        first = data[start : start + min(size, 64)].lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n")
+        yield from members.anomaly("onenote-file", first[:4].hex())
+        if first.lower().startswith(_PROGRAMS):
+            yield from members.anomaly("onenote-program", first[:4].hex())
         key, begin = members.begin((f"file{members.begun + 1}",))
         yield begin
         try:

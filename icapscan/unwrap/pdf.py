@@ -15,9 +15,10 @@ from icapscan.findings import Reason
 from icapscan.limits import KIB
 from icapscan.store import PartStore
 from icapscan.unwrap import pdf_child, pdf_syntax
+from icapscan.unwrap.active_content import reported
 from icapscan.unwrap.children import Child, python, why
 from icapscan.unwrap.contract import Bid, Context, Evidence
-from icapscan.unwrap.events import Audience, PartBegin, PartData, PartEnd, PartEvent, PartFailed
+from icapscan.unwrap.events import Audience, PartBegin, PartData, PartEnd, PartEvent, PartFailed, Waiting
 from icapscan.unwrap.gate import Stop
 from icapscan.unwrap.members import Members, spent
 from icapscan.unwrap.pdf_filters import OURS, PICTURES, Decoded
@@ -86,7 +87,10 @@ class PdfDecoder:
         self._again = context.declared.within == PdfFormat.name and context.declared.names[:1] == (REWRITTEN,)
         """The library has had its turn."""
 
-    def read(self, store: PartStore) -> Iterator[PartEvent]:
+    def read(self, store: PartStore) -> Iterator[PartEvent | Waiting]:
+        return reported(self._events(store), self._members)
+
+    def _events(self, store: PartStore) -> Iterator[PartEvent | Waiting]:
         data = store.view()
         if self._bid is not Bid.YES and data.find(b"obj") < 0:
             return
@@ -99,7 +103,7 @@ class PdfDecoder:
         finally:
             store.relax()
 
-    def _read(self, store: PartStore, data: Data) -> Iterator[PartEvent]:
+    def _read(self, store: PartStore, data: Data) -> Iterator[PartEvent | Waiting]:
         encrypted = _encrypted(data)
         if not encrypted:
             streams = []
@@ -153,6 +157,7 @@ class PdfDecoder:
                     self._scripts.add(script)
                 elif script and script not in self._seen:
                     self._seen.add(script)
+                    yield from self._look(script)
                     yield from self._whole(script, self._script_name())
             for chunk in one.split(b"endobj"):
                 for number, names in pdf_syntax.file_objects(chunk):
@@ -161,6 +166,12 @@ class PdfDecoder:
     def _script_name(self) -> str:
         self._number += 1
         return f"javascript{self._number}.js"
+
+    def _look(self, script: bytes) -> Iterator[PartEvent]:
+        """A script that does more than to reckon in a form."""
+        found = pdf_syntax.ACTING.search(script)
+        if found is not None:
+            yield from self._members.anomaly("pdf-javascript-acts", found[0].decode("latin-1"))
 
     def _whole(self, data: bytes, name: str) -> Iterator[PartEvent]:
         key, begin = self._members.begin((name,))
@@ -234,8 +245,11 @@ class PdfDecoder:
         key, begin = self._members.begin(names)
         yield begin
         try:
+            looked = stream.head.number in self._scripts
             for piece in self._decoded(data, stream)[1]:
                 if piece:
+                    if looked:
+                        yield from self._look(piece)
                     yield PartData(key, piece)
         except Stop as stop:
             yield PartFailed(key, stop.reason, stop.detail)
@@ -286,7 +300,7 @@ class PdfDecoder:
 
     # The library
 
-    def _rewritten(self, store: PartStore, encrypted: bool) -> Iterator[PartEvent]:
+    def _rewritten(self, store: PartStore, encrypted: bool) -> Iterator[PartEvent | Waiting]:
         """The file as the library writes it, decrypted with the empty password."""
         failure = Reason.UNSUPPORTED, f"There is data in this PDF file that cannot be read: {self._foreign}"
         if encrypted:
@@ -296,15 +310,15 @@ class PdfDecoder:
             raise Stop(*failure)
         members = Members(self._members.context, Audience.ALL)
         key = ""
+        yield Waiting()
         with Child(python("icapscan.unwrap.pdf_child"), store) as child:
             try:
-                while piece := child.read(_PIECE):
+                while piece := (yield from child.more()):
                     if not key:
                         key, begin = members.begin((REWRITTEN,))
                         yield PartBegin(key, begin.name, reading=0 if encrypted else 1)
                     yield from members.data(key, piece)
             except Stop as stop:
-                child.kill()
                 if key:
                     yield PartFailed(key, stop.reason, stop.detail)
                 raise

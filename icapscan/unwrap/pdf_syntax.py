@@ -32,6 +32,13 @@ _FILES = re.compile(rb"/(?:F|UF|DOS|Unix|Mac)[\s\0]+" + _REFERENCE)
 _FILE_NAME = re.compile(rb"/(?:UF|F|Desc)[\s\0]*(?:(\()|<(?!<)([0-9A-Fa-f\s]*)>)")
 _EMBEDDED = re.compile(rb"/EF(?![A-Za-z])")
 _PREDICTOR = re.compile(rb"/Predictor[\s\0]+([2-9]|1\d)")
+ACTING = re.compile(
+    rb"exportDataObject|nLaunch|collectEmailInfo|Collab\s*\.\s*getIcon|newPlayer"
+    rb"|importDataObject|openDoc|newDoc|saveAs|SOAP\s*\.|Net\s*\.\s*HTTP|unescape\s*\(\s*[\"'](?:%u|\\x)|printf\s*\(\s*[\"']%\d{4}"
+    rb"|eval\s*\(\s*(?:unescape|String|this|app|event)",
+    re.I,
+)
+"""What a script says that exports or loads files, opens addresses, sends, or hides what it is."""
 _ABBREVIATED = {
     b"Fl": b"FlateDecode", b"AHx": b"ASCIIHexDecode", b"A85": b"ASCII85Decode", b"LZW": b"LZWDecode",
     b"RL": b"RunLengthDecode", b"DCT": b"DCTDecode", b"CCF": b"CCITTFaxDecode",

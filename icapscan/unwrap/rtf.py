@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from icapscan.findings import Reason
 from icapscan.limits import KIB
 from icapscan.store import PartStore
+from icapscan.unwrap.active_content import is_remote, reported
 from icapscan.unwrap.contract import Bid, Context, Evidence
 from icapscan.unwrap.events import Audience, PartEnd, PartEvent, PartFailed
 from icapscan.unwrap.gate import Stop
@@ -33,14 +34,14 @@ _MARK = re.compile(rb"[{}\\]")
 _WORD = re.compile(rb"\\(?:([a-zA-Z]+)(-?\d{0,20})\x20?|\r?\n|.)", re.S)
 _OBJECT = re.compile(rb"\\objdata(?![a-zA-Z])")
 _FACTS = (
-    (re.compile(rb"\\objupdate(?![a-zA-Z])"), "rtf-objupdate", b""),
-    (re.compile(rb"\\objautlink(?![a-zA-Z])"), "ole-link", b""),
-    (re.compile(rb"\\objocx(?![a-zA-Z])"), "rtf-control", b""),
-    (re.compile(rb"\\template[ \r\n]{0,9}([^{}]{0,400})"), "external-template", b"://"),
-    (re.compile(rb"\\fldinst[^;]{0,200}?(DDE(?:AUTO)?[ \r\n][^{}]{0,200})", re.I), "dde", b""),
-    (re.compile(rb"\\objclass[ \r\n]{0,9}(Equation\.[23])", re.I), "equation-object", b""),
+    (re.compile(rb"\\objupdate(?![a-zA-Z])"), "rtf-objupdate"),
+    (re.compile(rb"\\objautlink(?![a-zA-Z])"), "ole-link"),
+    (re.compile(rb"\\objocx(?![a-zA-Z])"), "rtf-control"),
+    (re.compile(rb"\\template[ \r\n]{0,9}([^{}]{0,400})"), "remote-template"),
+    (re.compile(rb"\\fldinst[^;]{0,200}?(DDE(?:AUTO)?[ \r\n][^{}]{0,200})", re.I), "dde"),
+    (re.compile(rb"\\objclass[ \r\n]{0,9}(Equation\.[23])", re.I), "equation-object"),
 )
-"""What is told besides the objects: pattern, kind, and what its detail must hold."""
+"""What is told besides the objects: pattern and kind."""
 
 
 class RtfFormat:
@@ -65,6 +66,9 @@ class RtfDecoder:
         self._members = Members(context, Audience.ALL)
 
     def read(self, store: PartStore) -> Iterator[PartEvent]:
+        return reported(self._events(store), self._members)
+
+    def _events(self, store: PartStore) -> Iterator[PartEvent]:
         data = store.view()
         try:
             yield from self._facts(data)
@@ -78,13 +82,14 @@ class RtfDecoder:
             store.relax()
 
     def _facts(self, data: Data) -> Iterator[PartEvent]:
-        for pattern, kind, needs in _FACTS:
+        for pattern, kind in _FACTS:
             self._members.context.gate.room()
             found = pattern.search(data)
             if found is not None:
                 detail = found[1] if pattern.groups else b""
-                if not needs or needs in detail.replace(b"\\", b""):
-                    yield from self._members.anomaly(kind, detail.decode("latin-1"))
+                text = detail.decode("latin-1")
+                if kind != "remote-template" or is_remote(text.replace("\\\\", "\\")):
+                    yield from self._members.anomaly(kind, text)
 
     def _object(self, data: Data, at: int, number: int) -> Iterator[PartEvent]:
         """The data of one object: as Word joins its digits, and as it does where an escape drops half a byte."""

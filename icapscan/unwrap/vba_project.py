@@ -12,6 +12,7 @@ from icapscan.unwrap.gate import Stop
 from icapscan.unwrap.members import Members
 from icapscan.unwrap.ole_file import Entry, OleFile
 from icapscan.unwrap.streams import Broken
+from icapscan.unwrap.vba_words import Words
 
 DIRECTORY_MAX = 1 * MIB
 """Of a decompressed ``dir`` stream: some hundred bytes for each module and reference."""
@@ -23,6 +24,7 @@ class Projects:
     def __init__(self, file: OleFile, members: Members) -> None:
         self._file = file
         self._members = members
+        self._words = Words()
 
     def sources(self) -> Generator[PartEvent, None, set[int]]:
         """The source of every module that a ``dir`` stream names; returns the numbers of the streams it was in."""
@@ -42,6 +44,7 @@ class Projects:
                 else:
                     done.add(stream.number)
                     yield from self._module(module, stream)
+        yield from self._told()
         return done
 
     def stray(self, entry: Entry) -> Iterator[PartEvent]:
@@ -51,6 +54,14 @@ class Projects:
         if at >= 0:
             yield from self._members.anomaly("vba-macro", entry.name)
             yield from self._source((f"{entry.name}.bas",), data, at)
+            yield from self._told()
+
+    def _told(self) -> Iterator[PartEvent]:
+        words = self._words
+        if words.automatic:
+            yield from self._members.anomaly("vba-auto-run", ", ".join(words.automatic))
+        if words.starts:
+            yield from self._members.anomaly("vba-starts-program", ", ".join(words.starts))
 
     def _directory(self, entry: Entry) -> bytes:
         """As much of a ``dir`` stream as can be decompressed."""
@@ -90,6 +101,7 @@ class Projects:
         try:
             for piece in vba.decompress(data, at):
                 if piece:
+                    self._words.look(piece)
                     yield from self._members.data(key, piece)
         except Broken as error:
             yield PartFailed(key, Reason.MALFORMED, f"The source of a VBA module is damaged: {error}.")
@@ -98,3 +110,5 @@ class Projects:
             raise
         else:
             yield PartEnd(key)
+        finally:
+            self._words.end()

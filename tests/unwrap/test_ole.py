@@ -11,6 +11,7 @@ import pytest
 from icapscan.findings import Reason
 from icapscan.limits import MIB, Limits
 from icapscan.unwrap import vba
+from icapscan.unwrap.active_content import NAME
 from icapscan.unwrap.ole import OleFormat
 from icapscan.unwrap.ole_package import ole_object, package
 from icapscan.unwrap.streams import Broken
@@ -224,6 +225,41 @@ def test_evasion_85_the_standard_password_is_tried(password: str, opens: bool) -
         assert {"encrypted-document", "standard-password"} <= got.kinds
     else:
         assert got.reasons == {Reason.ENCRYPTED} and "decrypted" not in got.parts
+
+
+@pytest.mark.parametrize(
+    "first, second, expected",
+    [
+        ("Sub AutoOpen()\r\n", 'x = Shell("calc")\r\n', {"vba-auto-run", "vba-starts-program"}),
+        ("Private Sub Workbook_Open()\r\n", "  Call Shell(x)\r\n", {"vba-auto-run", "vba-starts-program"}),
+        ("sub document_open\r\n", 'CreateObject("WScript.Shell")\r\n', {"vba-auto-run", "vba-starts-program"}),
+        ("Sub auto_close()\r\n", "CreateObject(hidden)\r\n", {"vba-auto-run", "vba-starts-program"}),
+        ("Sub Image1_Layout(ByVal x)\r\n", "If a Then Shell b\r\n", {"vba-auto-run", "vba-starts-program"}),
+        ("Sub AutoOpen()\r\n", 'MsgBox "the shell of an egg"\r\n', {"vba-auto-run"}),
+        ("Sub DoIt()\r\n", "Shell x\r\n", {"vba-starts-program"}),
+        ("Sub DoIt()\r\n", "' call the shell command\r\n", set()),
+    ],
+)
+def test_evasion_89_what_macros_do(first: str, second: str, expected: set[str]) -> None:
+    """Over all modules together, and over the edges of chunks."""
+    fill = "Rem something long enough to fill a chunk\r\n" * 85
+    got = read(ole(vba_project({"ThisDocument": fill + first, "Module1": fill + second})))
+    assert got.kinds - {"vba-macro"} == expected
+
+
+def test_what_acts_is_told_as_a_text() -> None:
+    got = read(ole({**vba_project({"Module1": SOURCE}), "\1Ole10Native": native("a.exe", b"MZ")}))
+    assert got.parts[NAME].decode().splitlines() == [
+        "vba-macro: Module1",
+        "vba-auto-run: autoopen",
+        "ole-package: a.exe",
+    ]
+    assert got.begins[NAME].media_type == "text/x-icapscan-active-content+ole-package+vba-auto-run+vba-macro"
+
+
+def test_the_text_is_there_before_the_file_fails() -> None:
+    got = read(ole({"EncryptedSummary": b"x"}))
+    assert got.parts[NAME] == b"encrypted-document: EncryptedSummary\n" and got.failures
 
 
 # Damage

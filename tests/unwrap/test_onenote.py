@@ -9,6 +9,7 @@ import pytest
 
 from icapscan.findings import Reason
 from icapscan.limits import Limits
+from icapscan.unwrap.active_content import NAME
 from icapscan.unwrap.lnk import LnkFormat
 from icapscan.unwrap.onenote import BEGIN, END, SECTION, OneNoteFormat
 from tests.unwrap.archive_driver import drive, walk
@@ -29,8 +30,10 @@ def section(*files: bytes, size: int | None = None) -> bytes:
 
 def test_evasion_92_files_in_a_section_are_parts() -> None:
     got = drive(OneNoteFormat(), section(PROGRAM, SCRIPT, b""))
+    assert got.parts.pop(NAME).startswith(b"onenote-file: 4d5a0001\nonenote-program: 4d5a0001\n")
     assert got.parts == {"file1": PROGRAM, "file2": SCRIPT, "file3": b""}
-    assert "onenote-file" in got.kinds and not got.failures
+    assert {"onenote-file", "onenote-program"} <= got.kinds and not got.failures
+    assert drive(OneNoteFormat(), section(b"\x89PNG", b"%PDF-1.7")).kinds == {"onenote-file"}
 
 
 def test_evasion_92_a_wrong_length_hides_nothing() -> None:
@@ -38,7 +41,7 @@ def test_evasion_92_a_wrong_length_hides_nothing() -> None:
     assert got.reasons == {Reason.MALFORMED}
     assert got.parts["file1"].startswith(PROGRAM) and got.parts["file2"].startswith(SCRIPT)
     short = drive(OneNoteFormat(), section(PROGRAM, SCRIPT, size=3))
-    assert len(short.parts) == 2
+    assert set(short.parts) == {"file1", "file2", NAME}
 
 
 def test_files_that_overlap_are_bounded() -> None:

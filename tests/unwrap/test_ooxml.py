@@ -6,6 +6,7 @@ import pytest
 
 from icapscan.findings import Reason
 from icapscan.limits import Limits
+from icapscan.unwrap.active_content import NAME, is_remote
 from icapscan.unwrap.contract import Bid, Declared, Evidence
 from icapscan.unwrap.office_xml import WIDE_MAX, OfficeXmlFormat
 from tests.unwrap.archive_driver import drive, walk
@@ -18,8 +19,10 @@ INSIDE = Declared(within="zip")
 def kinds(text: str | bytes) -> list[tuple[str, str]]:
     data = text.encode() if isinstance(text, str) else text
     got = drive(OfficeXmlFormat(), data, declared=INSIDE)
-    assert not got.failures and not got.parts
-    return [(one.kind, one.detail) for one in got.anomalies]
+    assert not got.failures and set(got.parts) <= {NAME}
+    told = [(one.kind, one.detail) for one in got.anomalies]
+    assert got.parts.get(NAME, b"").decode() == "".join(f"{kind}: {detail}\n" for kind, detail in told)
+    return told
 
 
 def field(*pieces: str) -> str:
@@ -39,7 +42,9 @@ def field(*pieces: str) -> str:
     ],
 )
 def test_evasion_89_what_is_loaded_from_elsewhere(kind: str, expected: str) -> None:
-    assert kinds(relation(kind, "https://example.org/x.dotm")) == [(expected, "https://example.org/x.dotm")]
+    target = "https://example.org/x.dotm"
+    remote = [("remote-template", target)] if kind == "attachedTemplate" else []
+    assert kinds(relation(kind, target)) == [(expected, target), *remote]
     assert kinds(relation(kind, "x.dotm", "")) == []
 
 
@@ -54,17 +59,30 @@ def test_evasion_89_relations_in_disguise() -> None:
         "<r:Relationships xmlns:r='x'><r:Relationship Id='a&gt;>b' TargetMode='Ext&#101;rnal' "
         "Type='http://x/attachedTempl&#x61;te' Target='http&#58;//example.org/'/></r:Relationships>"
     )
-    assert kinds(text) == [("external-template", "http://example.org/")]
-    assert kinds(relation("oleObject", "mhtml:http://example.org/x!x-usc:y", "")) == [
-        ("external-object", "mhtml:http://example.org/x!x-usc:y")
-    ]
+    assert kinds(text)[0] == ("external-template", "http://example.org/")
+    for mode in ("", ' TargetMode="External"'):
+        assert ("external-moniker", "mhtml:http://example.org/x!x-usc:y") in kinds(
+            relation("oleObject", "mhtml:http://example.org/x!x-usc:y", mode)
+        )
+
+
+@pytest.mark.parametrize(
+    "target, expected",
+    [
+        ("https://example.org/x", True), ("\\\\host\\x", True), ("//host/x", True), ("file://host/x", True),
+        ("file:////host/x", True), ("file:///\\\\host\\x", True), ("FTP://host/x", True), ("mhtml:http://x!y", True),
+        ("file:///C:/Users/x/Normal.dotm", False), ("file:///C:\\x.dotm", False), ("C:\\x.dotm", False),
+        ("x.dotm", False), ("file:C|/x", False), ("file:/home/x", False), ("file:///home/x", False),
+    ],
+)  # fmt: skip
+def test_what_is_loaded_over_the_net(target: str, expected: bool) -> None:
+    assert is_remote(target) is expected
 
 
 @pytest.mark.parametrize("charset", ["utf-8-sig", "utf-16", "utf-16-be"])
 def test_evasion_89_xml_in_other_encodings(charset: str) -> None:
-    assert kinds(relation("attachedTemplate", "//example.org/x").encode(charset)) == [
-        ("external-template", "//example.org/x")
-    ]
+    told = kinds(relation("attachedTemplate", "//example.org/x").encode(charset))
+    assert told == [("external-template", "//example.org/x"), ("remote-template", "//example.org/x")]
 
 
 @pytest.mark.parametrize(
@@ -160,8 +178,8 @@ def test_evasion_89_macros_in_a_renamed_member() -> None:
 
 def test_evasion_89_a_document_with_a_template_from_elsewhere() -> None:
     got = walk(docx({"word/_rels/settings.xml.rels": relation("attachedTemplate", "http://example.org/t.dotm")}))
-    (anomaly,) = got.anomalies
-    assert anomaly.kind == "external-template" and anomaly.part == "word/_rels/settings.xml.rels"
+    assert got.kinds == {"external-template", "remote-template"}
+    assert {anomaly.part for anomaly in got.anomalies} == {"word/_rels/settings.xml.rels"}
 
 
 def test_a_plain_document_says_nothing() -> None:

@@ -245,6 +245,23 @@ def test_an_ordinary_file_says_nothing() -> None:
     assert not got.anomalies and not got.failures
 
 
+@pytest.mark.parametrize(
+    "script, acts",
+    [
+        (b"this.exportDataObject({cName: 'x', nLaunch: 2});", True),
+        (b"Collab.collectEmailInfo({msg: x});", True),
+        (b"app.launchURL('http://example.org/');", False),  # the forms of a designer program all have it
+        (b"var x = unescape('%u4141%u4141');", True),
+        (b"eval(this.info.title);", True),
+        (SCRIPT, False),
+        (b"event.value = 1 + 2;", False),
+    ],
+)
+def test_evasion_90_scripts_that_act(script: bytes, acts: bool) -> None:
+    for objects in ([b"<< /JS <" + script.hex().encode() + b"> >>"], [b"<< /JS 4 0 R >>", flate(script)]):
+        assert ("pdf-javascript-acts" in read(pdf(objects)).kinds) is acts
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_damage_never_raises(seed: int) -> None:
     dice = random.Random(seed)

@@ -95,7 +95,7 @@ def test_evasion_89_links_updates_and_templates() -> None:
     linked = ole1("Word.Document.8", b"", kind=1, topic=b"http://example.org/x\0")
     assert ("ole-link", "http://example.org/x") in {(one.kind, one.detail) for one in read(rtf(linked.hex())).anomalies}
     assert "rtf-objupdate" in read(rtf(HEX, "\\objautlink\\objupdate")).kinds
-    assert read(b"{\\rtf1{\\*\\template http://example.org/x.dotm}}").kinds == {"external-template"}
+    assert read(b"{\\rtf1{\\*\\template http://example.org/x.dotm}}").kinds == {"remote-template"}
     assert read(b"{\\rtf1{\\*\\template C:\\\\Normal.dot}}").kinds == set()
     assert read(b"{\\rtf1{\\field{\\*\\fldinst DDEAUTO c:\\\\a.exe}}}").kinds == {"dde"}
 
