@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import enum
 import re
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ class Fork(enum.Enum):
 class BinHex:
     """Decodes the text between the colons."""
 
-    __slots__ = ("_bits", "_header", "_last", "_left", "_run", "_stage", "ended", "name")
+    __slots__ = ("_bits", "_given", "_header", "_last", "_left", "_run", "_stage", "_sums", "damaged", "name")
 
     def __init__(self) -> None:
         self._bits = b""
@@ -37,10 +38,12 @@ class BinHex:
         self._run = False
         """A run marker came, its count did not."""
         self._header = b""
+        self._sums = [0, 0]
+        self._given = b""
+        self.damaged = False
+        """A checksum is wrong."""
         self._left = [0, 0]
         self._stage = 0
-        self.ended = False
-        """The closing colon was seen."""
         self.name = b""
 
     def feed(self, data: bytes) -> Iterator[tuple[Fork, bytes]]:
@@ -92,6 +95,10 @@ class BinHex:
             return self._last
         return self._last * (count - 1)
 
+    def _check(self, right: int) -> None:
+        self.damaged = self.damaged or int.from_bytes(self._given, "big") != right
+        self._given = b""
+
     def _forks(self, data: bytes) -> Iterator[tuple[Fork, bytes]]:
         if self._stage == 0:
             self._header += data
@@ -108,11 +115,15 @@ class BinHex:
             left = self._left[index]
             piece, data = data[: max(left, 0)], data[max(left, 0) :]
             if piece:
+                self._sums[index] = binascii.crc_hqx(piece, self._sums[index])
                 yield (Fork.DATA, Fork.RESOURCE)[index], piece
             self._left[index] = left - len(piece)
             if self._left[index] <= 0:  # its two bytes of CRC come next
                 skipped = min(len(data), 2 + self._left[index])
                 self._left[index] -= skipped
+                self._given += data[:skipped]
                 data = data[skipped:]
                 if self._left[index] == -2:
+                    # the sum is over the fork and two bytes of zero in the place of the sum
+                    self._check(binascii.crc_hqx(b"\0\0", self._sums[index]))
                     self._stage += 1

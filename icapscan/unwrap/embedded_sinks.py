@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
+from icapscan.findings import Reason
 from icapscan.limits import KIB
 from icapscan.unwrap import binhex, uu, yenc
 from icapscan.unwrap.embedded_search import Found, Kind
-from icapscan.unwrap.events import PartBegin, PartData, PartEnd, PartEvent
+from icapscan.unwrap.events import PartBegin, PartData, PartEnd, PartEvent, PartFailed
 from icapscan.unwrap.gate import Gate
 from icapscan.unwrap.names import readings
 from icapscan.unwrap.transfer import Base64
@@ -64,6 +65,10 @@ class _Part:
     def close(self) -> Iterator[PartEvent]:
         if self._begun:
             yield PartEnd(self._key)
+
+    def fail(self, detail: str) -> Iterator[PartEvent]:
+        if self._begun:
+            yield PartFailed(self._key, Reason.MALFORMED, detail)
 
 
 class UuSink:
@@ -145,8 +150,9 @@ class BinHexSink:
 
     def finish(self) -> Iterator[PartEvent]:
         yield from self._give(self._stream.finish())
+        whole = self._stream.complete and not self._stream.damaged
         for part in self._forks.values():
-            yield from part.close()
+            yield from part.close() if whole else part.fail("The BinHex file is cut off, or a checksum is wrong.")
 
     def _give(self, pieces: Iterator[tuple[binhex.Fork, bytes]]) -> Iterator[PartEvent]:
         for fork, data in pieces:

@@ -50,7 +50,7 @@ _CHOICES: dict[AnyDoubt, tuple[dict[str, object], ...]] = {
     EntityDoubt.UNCLOSED: ({"inner_first": True},),
     Doubt.JUNK: (*_OTHER_BASE64, {"encoding": RAW}),
     Doubt.PADDING: _OTHER_BASE64,
-    Doubt.CUT: _OTHER_BASE64,
+    Doubt.CUT: (*_OTHER_BASE64, {"encoding": RAW}),
     Doubt.URL_SAFE: ({"base64": Base64Reading.URL_SAFE},),
     Doubt.ESCAPE: ({"quoted": QuotedReading.DROP}, {"quoted": QuotedReading.DROP_ALL}, {"encoding": RAW}),
     Doubt.LOWER_CASE: ({"quoted": QuotedReading.DROP_ALL},),

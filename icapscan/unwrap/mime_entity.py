@@ -72,7 +72,6 @@ class Entity(Struct, frozen=True):
 MESSAGES = frozenset({"message/rfc822", "message/global", "message/news", "message/http", "x-message/rfc822"})
 
 _TOKENS = {
-    b"": Encoding.IDENTITY,
     b"7bit": Encoding.IDENTITY,
     b"8bit": Encoding.IDENTITY,
     b"binary": Encoding.IDENTITY,
@@ -94,6 +93,7 @@ _TOKENS = {
     b"gzip64": Encoding.BASE64,
 }
 """Content-Transfer-Encodings by token. What x-gzip64 holds is a gzip file, which is opened by its content."""
+_STANDARD = frozenset({b"7bit", b"8bit", b"binary", b"base64", b"quoted-printable"})
 _WORDS = re.compile(
     rb"(?P<base64>base-?64|gzip-?64|b64)|(?P<quoted>quoted|printable|\bqp\b)|(?P<uu>\bx-uu|uue|uu\b)|(?P<yenc>yenc)|(?P<binhex>binhex)",
     re.I,
@@ -123,8 +123,8 @@ def entity(fields: Fields, default: str = "text/plain") -> Entity:
         encodings = [Encoding.BINHEX]
     if (media_type.startswith("multipart") or media_type in MESSAGES) and encodings != [Encoding.IDENTITY]:
         doubts.add(EntityDoubt.CODED_CONTAINER)
-        plain = [Encoding.IDENTITY]
-        coded = [one for one in encodings if one is not Encoding.IDENTITY]
+        plain: list[Encoding] = [Encoding.IDENTITY]
+        coded: list[Encoding] = [one for one in encodings if one is not Encoding.IDENTITY]
         encodings = plain + coded if media_type.startswith("multipart") else coded + plain
     names: tuple[str, ...] = ()
     field, attachment = "", False
@@ -175,17 +175,20 @@ def _encodings(values: tuple[bytes, ...], doubts: set[EntityDoubt]) -> list[Enco
     if not values:
         return [Encoding.IDENTITY]
     found: list[Encoding] = []
+    tries: list[Encoding] = []
     for value in values:
         neat = _TOKENS.get(value.lower())
         if neat is not None:
             found.append(neat)
-            if value == b"" or b"gzip" in value.lower():  # few readers know x-gzip64
+            if value.lower() not in _STANDARD:  # not every reader knows the others
                 doubts.add(EntityDoubt.ENCODINGS)
-            continue
-        doubts.add(EntityDoubt.ENCODINGS)
-        found += [_BY_WORD[match.lastgroup or ""] for match in _WORDS.finditer(value)]
+        else:
+            doubts.add(EntityDoubt.ENCODINGS)
+            found += [_BY_WORD[match.lastgroup or ""] for match in _WORDS.finditer(value)]
+            tries = [Encoding.BASE64, Encoding.QUOTED_PRINTABLE]
+    found += tries
     if EntityDoubt.ENCODINGS in doubts:
-        found += [Encoding.BASE64, Encoding.QUOTED_PRINTABLE, Encoding.IDENTITY]
+        found.append(Encoding.IDENTITY)
     unique = list(dict.fromkeys(found))
     if len(unique) > 1:
         doubts.add(EntityDoubt.ENCODINGS)

@@ -360,8 +360,8 @@ class Parts:
     """The body of a multipart: preamble, body parts, epilogue."""
 
     __slots__ = (
-        "_body", "_closes", "_count", "_default", "_described", "_header", "_inner", "_reading", "_sniffer",
-        "_splitter", "_zone",
+        "_body", "_closes", "_count", "_default", "_described", "_header", "_inner", "_nested", "_reading",
+        "_sniffer", "_splitter", "_zone",
     )  # fmt: skip
 
     def __init__(self, reading: Reading, described: Entity) -> None:
@@ -381,7 +381,7 @@ class Parts:
         self._header: HeaderReader | None = None
         self._body: Leaf | None = None
         self._zone = "preamble"
-        self._inner = False
+        self._inner = self._nested = False
         """A nested multipart takes all the rest."""
 
     def feed(self, data: bytes) -> Iterator[PartEvent]:
@@ -394,7 +394,7 @@ class Parts:
         if self._splitter is None:
             yield from self._sniff(b"", True)
         if self._splitter is not None:
-            yield from self._take(self._splitter.finish())
+            yield from self._take(self._splitter.finish(self._nested))
             yield from self._end_part()
             for doubt in self._splitter.doubts:
                 self._reading.doubt(doubt, "")
@@ -454,9 +454,12 @@ class Parts:
         described = entity(fields, self._default)
         self._reading.add_to_skeleton(header.block)
         self._reading.doubt_header(header, key)
-        for doubt in (*fields.doubts, *described.doubts):
-            self._reading.doubt(doubt, key)
+        for field_doubt in fields.doubts:
+            self._reading.doubt(field_doubt, key)
+        for entity_doubt in described.doubts:
+            self._reading.doubt(entity_doubt, key)
         self._body = Leaf(self._reading, key, described, self._failure(described))
+        self._nested = described.is_multipart
         self._inner = self._reading.variation.inner_first and described.is_multipart
         if rest:
             yield from self._body.feed(rest)

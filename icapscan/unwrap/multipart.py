@@ -60,8 +60,13 @@ class Splitter:
         """More of the body."""
         return self._split(self._pending + data if self._pending else data, False)
 
-    def finish(self) -> Iterator[tuple[Mark, bytes]]:
-        """The body is complete."""
+    def finish(self, nested: bool = False) -> Iterator[tuple[Mark, bytes]]:
+        """The body is complete.
+
+        Without a closing delimiter the last line end is taken for the one before it, as other readers do; where the
+        last part is ``nested``, a multipart itself, it is left for that.
+        """
+        self._in_part = self._in_part and not nested
         return self._split(self._pending, True)
 
     def _split(self, data: bytes, final: bool) -> Iterator[tuple[Mark, bytes]]:
@@ -92,7 +97,6 @@ class Splitter:
             self._in_part = not data.startswith(b"--", tail_at)
             self._before = _LF
         if final:
-            # Without a closing delimiter the last line end is taken for the one before it, as other readers do.
             end = _before_line_end(data, start, len(data)) if self._in_part else len(data)
             if start < end:
                 yield Mark.DATA, data[start:end]

@@ -18,7 +18,7 @@ _CONTROLS = re.compile(r"[\0-\x1f\x7f]")
 def part_names(dispositions: tuple[bytes, ...], types: tuple[bytes, ...]) -> tuple[tuple[str, ...], bool]:
     """Names from Content-Disposition, then Content-Type; and whether they leave a doubt. None gives none."""
     raw: list[bytes] = []
-    strict = set()
+    strict: set[str] = set()
     doubt = False
     for values, name in ((dispositions, b"filename"), (types, b"name")):
         for value in values:

@@ -164,7 +164,7 @@ class Base64:
 
     def _runs(self, text: bytes) -> bytes:
         """Characters of the alphabet and padding only; what is pending is at the start."""
-        out = []
+        out: list[bytes] = []
         runs = text.split(b"=")
         last = len(runs) - 1
         for index, run in enumerate(runs):

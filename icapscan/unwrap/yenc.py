@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 BEGIN = re.compile(
-    rb"=ybegin (?:[^\r\n]{0,1000}?name=(?P<name>[^\r\n]{0,255})|[^\r\n]{0,1000})\r?\n(?:=ypart [^\r\n]{0,200}\r?\n)?"
+    rb"(?:=ybegin (?:[^\r\n]{0,1000}?name=(?P<name>[^\r\n]{0,255})|[^\r\n]{0,1000})\r?\n)+"
+    rb"(?:=ypart [^\r\n]{0,200}\r?\n)?"
 )
 """The lines before the encoded data."""
 END = b"\n=yend"

@@ -9,7 +9,16 @@ from icapscan.findings import Reason
 from icapscan.limits import MIB, Budget, Limits
 from icapscan.store import PartStore, Purse
 from icapscan.unwrap.contract import FIRST, Bid, Context, Declared, Decoder, Evidence, Format, WholeDecoder
-from icapscan.unwrap.events import AnomalyFound, Audience, PartBegin, PartData, PartEnd, PartEvent, PartFailed
+from icapscan.unwrap.events import (
+    AnomalyFound,
+    Audience,
+    PartBegin,
+    PartData,
+    PartEnd,
+    PartEvent,
+    PartFailed,
+    Waiting,
+)
 from icapscan.unwrap.gate import Gate
 
 WHOLE = 10**9
@@ -101,9 +110,11 @@ class _Children:
         self._begun: dict[str, PartBegin] = {}
         self.ended = False
 
-    def take(self, events: Iterable[PartEvent]) -> None:
+    def take(self, events: Iterable[PartEvent | Waiting]) -> None:
         tree = self._tree
         for event in events:
+            if isinstance(event, Waiting):
+                continue
             if self.ended or tree._over:
                 return
             if isinstance(event, PartBegin):
