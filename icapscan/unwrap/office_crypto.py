@@ -25,6 +25,9 @@ DOCUMENT_MAX = 64 * MIB
 INFO_MAX = 64 * KIB
 SPIN_MAX = 200_000
 """Rounds of hashing that are made for a password; Office writes 100,000, some 60 ms here."""
+LOOKED_MAX = 64
+"""Streams that are asked; one document has one of each kind, a document with many charts in it some dozen workbooks."""
+_TELLING = ("encryptedpackage", "encryptedsummary", "worddocument", "workbook", "book", "current user")
 _VELVET = "VelvetSweatshop"
 _SPIN = re.compile(rb"spinCount\s*=\s*[\"']\s*(\d{1,20})")
 _ENCRYPTED_TOKEN = bytes.fromhex("dfc4d1f3")
@@ -33,10 +36,12 @@ _ENCRYPTED_TOKEN = bytes.fromhex("dfc4d1f3")
 
 def encrypted_by(file: OleFile) -> Entry | None:
     """The stream that says that this document is encrypted, or None."""
+    looked = 0
     for entry in file.entries:
-        if entry.kind != 2:
-            continue
         name = entry.name.lower()
+        if entry.kind != 2 or name not in _TELLING or looked >= LOOKED_MAX:
+            continue
+        looked += 1
         if name in ("encryptedpackage", "encryptedsummary"):
             return entry
         if name == "worddocument":

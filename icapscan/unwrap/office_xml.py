@@ -24,16 +24,21 @@ from icapscan.unwrap.members import Members
 
 WIDE_MAX = 64 * MIB
 """XML in UTF-16 that is converted in memory, two bytes at a time where UTF-8 has one; Office writes UTF-8."""
-FIELD_MAX = 32 * KIB
+TAG_MAX = 64 * KIB
+"""Bytes of one tag that are looked at."""
+UNENDED_MAX = 1000
+"""Tags that do not end; in XML that is none."""
+FIELD_MAX = 2 * KIB
 """Characters of a field's instruction that are put together from its pieces. Word's own bound is 255."""
 NOTES_MAX = 50
 _BOMS = ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"), (b"<\0", "utf-16-le"), (b"\0<", "utf-16-be"))
-_ATTRIBUTES = rb"((?:[^<>\"']|\"[^\"]*\"|'[^']*')*)"
 _TAGS = re.compile(
     rb"<(?:[\w.\-]+:)?(instrText|fldSimple|fldChar|Relationship|ddeLink|dde-connection-decl|dde-source|dde-connection|"
     rb"macrosheet|event-listener|script|Override|Default|object|object-ole|plugin|applet|frame|Cell)"
-    rb"(?=[\s/>])" + _ATTRIBUTES + rb">([^<]{0,32768})"
+    rb"(?=[\s/>])"
 )
+_REST = re.compile(rb"((?:[^<>\"']++|\"[^\"]*+\"|'[^']*+')*+)>([^<]{0,2048})")
+"""The attributes of a tag, and the text behind it."""
 _MARKS = (
     b"instrText", b"fldSimple", b"Relationship", b"ddeLink", b":dde-", b"macrosheet", b":event-listener", b":script",
     b"macroSheet", b":object", b":plugin", b":applet", b"xlink:href", b":Formula",
@@ -122,9 +127,20 @@ class OfficeXmlDecoder:
         return bytes(text)
 
     def _search(self, data: bytes | mmap.mmap) -> Iterator[PartEvent]:
-        for found in _TAGS.finditer(data):
+        unended = at = 0
+        while (found := _TAGS.search(data, at)) is not None:
             self._context.gate.room()
-            for kind, detail in self._tag(found[1], _attributes(found[2]), found[3], data, found.start(3)):
+            at = found.end()
+            rest = _REST.match(data, at, at + TAG_MAX)
+            if rest is None:
+                unended += 1
+                if unended > UNENDED_MAX:
+                    self._context.gate.stop("tags of an XML file that do not end")
+                raw, text, start = data[at : at + 4 * KIB], b"", at
+            else:
+                raw, text, start = rest[1], rest[2], rest.start(2)
+                at = start
+            for kind, detail in self._tag(found[1], _attributes(raw), text, data, start):
                 said = kind, detail[:200]
                 if said not in self._told and len(self._told) < NOTES_MAX:
                     self._told.add(said)

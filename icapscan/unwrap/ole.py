@@ -48,10 +48,11 @@ class OleFormat:
 class OleDecoder:
     """One compound file, read whole."""
 
-    __slots__ = ("_encrypted", "_failed", "_members")
+    __slots__ = ("_attachments", "_encrypted", "_failed", "_members")
 
     def __init__(self, context: Context) -> None:
         self._members = Members(context)
+        self._attachments: dict[str, tuple[str, ...]] = {}
         self._encrypted = False
         self._failed: tuple[Reason, str] | None = None
 
@@ -85,6 +86,7 @@ class OleDecoder:
         for entry in file.entries:
             for kind in ole_facts.classes_in(entry.clsid):
                 yield from self._members.anomaly(kind, ole_facts.stream_name(entry) or "the document")
+        self._attachments = ole_facts.attachment_names(file)
         sources = yield from Projects(file, self._members).sources()
         for entry in file.entries:
             if entry.kind == 2:
@@ -96,7 +98,7 @@ class OleDecoder:
         name = entry.name.lower()
         names: tuple[str, ...] = (ole_facts.stream_name(entry),)
         if name.startswith(ole_facts.ATTACHMENT):
-            names = ole_facts.attachment_names(file, entry) + names
+            names = self._attachments.get(entry.path.rpartition("/")[0], ()) + names
         key, begin = members.begin(names)
         yield begin
         dde = source = False
@@ -169,6 +171,8 @@ class OleDecoder:
     def _workbook(self, data: bytes) -> Iterator[PartEvent]:
         said = workbook(data)
         members = self._members
+        if said.encrypted:  # one of many, behind those that were asked at first
+            self._failed = Reason.ENCRYPTED, "There is an encrypted workbook in this file."
         if said.macro_sheets:
             yield from members.anomaly("xlm-macro", ", ".join((*said.macro_sheets, *said.automatic)))
         for link in said.dde:

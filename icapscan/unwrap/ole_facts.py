@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from struct import Struct as Packed
 from uuid import UUID
 
+from icapscan.findings import Reason
 from icapscan.limits import KIB
+from icapscan.unwrap.gate import Stop
 from icapscan.unwrap.ole_file import Entry, OleFile
 
 _MSI = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz._"
@@ -30,6 +32,8 @@ _DDE = re.compile(rb"\x13[ \t]{0,20}dde(?:auto)?[ \t]|\x13\0(?: \0){0,20}d\0d\0e
 _RECORD = Packed("<HHI")
 _OBJECT = 0x1011
 """ExOleObjStg and its kin (MS-PPT 2.10.34): an OLE2 file, mostly compressed."""
+RECORDS_MAX = 200_000
+"""Records at the top of a presentation: a slide is one, with all that is in it."""
 ATTACHMENT = "__substg1.0_3701"
 _ATTACHMENT_NAMES = ("__substg1.0_3707001f", "__substg1.0_3704001f", "__substg1.0_3707001e", "__substg1.0_3704001e")
 
@@ -51,16 +55,16 @@ def stream_name(entry: Entry) -> str:
     return text
 
 
-def attachment_names(file: OleFile, entry: Entry) -> tuple[str, ...]:
-    """The names that Outlook (MS-OXMSG) keeps beside the data of an attachment."""
-    folder = entry.path.rpartition("/")[0]
-    names = []
-    for other in file.entries:
-        if other.kind == 2 and other.name.lower() in _ATTACHMENT_NAMES and other.path.rpartition("/")[0] == folder:
-            raw = file.head(other, 2 * KIB)
-            wide = other.name.lower().endswith("1f")
-            names.append(raw.decode("utf-16-le" if wide else "cp1252", "replace").rstrip("\0"))
-    return tuple(dict.fromkeys(name for name in names if name))
+def attachment_names(file: OleFile) -> dict[str, tuple[str, ...]]:
+    """The names that Outlook (MS-OXMSG) keeps beside the data of attachments, by the storage they stand in."""
+    names: dict[str, tuple[str, ...]] = {}
+    for entry in file.entries:
+        if entry.kind == 2 and entry.name.lower() in _ATTACHMENT_NAMES:
+            wide = entry.name.lower().endswith("1f")
+            name = file.head(entry, 2 * KIB).decode("utf-16-le" if wide else "cp1252", "replace").rstrip("\0")
+            folder = entry.path.rpartition("/")[0]
+            names[folder] = tuple(dict.fromkeys((*names.get(folder, ())[:3], name))) if name else names.get(folder, ())
+    return names
 
 
 def classes_in(data: bytes) -> list[str]:
@@ -79,7 +83,7 @@ def slide_objects(pieces: Iterator[bytes]) -> Iterator[tuple[bool, Iterator[byte
     They are records at the top of the stream. Each must be read to its end before the next.
     """
     source = _Source(pieces)
-    while True:
+    for _ in range(RECORDS_MAX):
         head = source.take(8)
         if len(head) < 8:
             return
@@ -90,8 +94,8 @@ def slide_objects(pieces: Iterator[bytes]) -> Iterator[tuple[bool, Iterator[byte
                 size -= len(source.take(4))  # the size when decompressed
             yield compressed, source.run(max(0, size))
         else:
-            for _ in source.run(size):
-                pass
+            source.skip(size)
+    raise Stop(Reason.OVER_LIMIT, "There are too many records in a presentation.")
 
 
 class _Source:
@@ -100,22 +104,34 @@ class _Source:
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
         self._held = b""
+        self._at = 0
 
     def take(self, count: int) -> bytes:
-        while len(self._held) < count:
+        """So many bytes; fewer at the end."""
+        while len(self._held) - self._at < count:
             piece = next(self._pieces, b"")
             if not piece:
                 break
-            self._held += piece
-        data, self._held = self._held[:count], self._held[count:]
+            self._held = self._held[self._at :] + piece
+            self._at = 0
+        data = self._held[self._at : self._at + count]
+        self._at += len(data)
         return data
 
     def run(self, size: int) -> Iterator[bytes]:
+        """So many bytes in pieces; fewer at the end."""
         while size > 0:
-            if not self._held:
-                self._held = next(self._pieces, b"")
+            data = self._held[self._at : self._at + size]
+            if not data:
+                self._held, self._at = next(self._pieces, b""), 0
                 if not self._held:
                     return
-            data, self._held = self._held[:size], self._held[size:]
+                continue
+            self._at += len(data)
             size -= len(data)
             yield data
+
+    def skip(self, size: int) -> None:
+        """Pass over so many bytes."""
+        for _ in self.run(size):
+            pass

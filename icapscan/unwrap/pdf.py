@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import mmap
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from icapscan.findings import Reason
 from icapscan.limits import KIB
@@ -30,6 +30,8 @@ STREAMS_MAX = 100_000
 """Streams of one file; a book of a thousand pages has some ten thousand."""
 REWRITTEN = "rewritten.pdf"
 """Name of the part that the library makes."""
+REWRITTEN_TYPE = "application/pdf+rewritten"
+"""Its type. Nothing in a PDF file can declare a type, so none can pass for it."""
 _PIECE = 64 * KIB
 _GAP_MAX = 8 * KIB * KIB
 _STREAM = re.compile(rb"(?<!end)stream[ \t]*(?:\r\n|\n|\r)")
@@ -84,7 +86,8 @@ class PdfDecoder:
         self._number = 0
         self._seen: set[bytes] = set()
         """Scripts that were given: forms repeat theirs for every field."""
-        self._again = context.declared.within == PdfFormat.name and context.declared.names[:1] == (REWRITTEN,)
+        declared = context.declared
+        self._again = declared.within == PdfFormat.name and declared.media_type == REWRITTEN_TYPE
         """The library has had its turn."""
 
     def read(self, store: PartStore) -> Iterator[PartEvent | Waiting]:
@@ -104,24 +107,26 @@ class PdfDecoder:
             store.relax()
 
     def _read(self, store: PartStore, data: Data) -> Iterator[PartEvent | Waiting]:
-        encrypted = _encrypted(data)
-        if not encrypted:
-            streams = []
-            for found in self._walk(data):
-                if isinstance(found, _Stream):
-                    streams.append(found)
-                else:
-                    yield from self._objects(found)
-            for stream in streams:
-                if stream.head.has(b"ObjStm"):
-                    yield from self._object_stream(data, stream)
-            for stream in streams:
-                yield from self._stream(data, stream)
-            if self._joined:
-                yield PartEnd(self._joined)
-                self._joined = ""
-        if encrypted or self._foreign:
-            yield from self._rewritten(store, encrypted)
+        if not self._again and _encrypted(data):
+            plain = yield from self._rewritten(store, True)
+            if not plain:
+                return
+        streams = []
+        for found in self._walk(data):
+            if isinstance(found, _Stream):
+                streams.append(found)
+            else:
+                yield from self._objects(found)
+        for stream in streams:
+            if stream.head.has(b"ObjStm"):
+                yield from self._object_stream(data, stream)
+        for stream in streams:
+            yield from self._stream(data, stream)
+        if self._joined:
+            yield PartEnd(self._joined)
+            self._joined = ""
+        if self._foreign:
+            yield from self._rewritten(store, False)
 
     # The scan
 
@@ -176,11 +181,18 @@ class PdfDecoder:
     def _whole(self, data: bytes, name: str) -> Iterator[PartEvent]:
         key, begin = self._members.begin((name,))
         yield begin
-        yield from self._members.data(key, data)
+        try:
+            yield from self._members.data(key, data)
+        except Stop as stop:
+            yield PartFailed(key, stop.reason, stop.detail)
+            raise
         yield PartEnd(key)
 
     def _object_stream(self, data: Data, stream: _Stream) -> Iterator[PartEvent]:
         """Objects in a stream (7.5.7): their text is looked at like the file's own, and is a part."""
+        if stream.head.predicted or not OURS.issuperset(stream.head.filters):
+            self._foreign = self._foreign or "an object stream"
+            return
         key, begin = self._members.begin((f"objects{max(stream.head.number, 0)}",))
         yield PartBegin(key, begin.name, "application/pdf", audience=begin.audience)
         text = bytearray()
@@ -300,23 +312,25 @@ class PdfDecoder:
 
     # The library
 
-    def _rewritten(self, store: PartStore, encrypted: bool) -> Iterator[PartEvent | Waiting]:
-        """The file as the library writes it, decrypted with the empty password."""
+    def _rewritten(self, store: PartStore, encrypted: bool) -> Generator[PartEvent | Waiting, None, bool]:
+        """The file as the library writes it, decrypted with the empty password.
+
+        Returns whether a file that looked ``encrypted`` is not: then it was not rewritten.
+        """
         failure = Reason.UNSUPPORTED, f"There is data in this PDF file that cannot be read: {self._foreign}"
         if encrypted:
             failure = Reason.ENCRYPTED, "The PDF file is encrypted."
-            yield from self._members.anomaly("encrypted-document", "PDF")
         if self._again:
             raise Stop(*failure)
         members = Members(self._members.context, Audience.ALL)
         key = ""
         yield Waiting()
-        with Child(python("icapscan.unwrap.pdf_child"), store) as child:
+        with Child(python("icapscan.unwrap.pdf_child", "decrypt" if encrypted else "rewrite"), store) as child:
             try:
                 while piece := (yield from child.more()):
                     if not key:
                         key, begin = members.begin((REWRITTEN,))
-                        yield PartBegin(key, begin.name, reading=0 if encrypted else 1)
+                        yield PartBegin(key, begin.name, REWRITTEN_TYPE, reading=0 if encrypted else 1)
                     yield from members.data(key, piece)
             except Stop as stop:
                 if key:
@@ -325,11 +339,16 @@ class PdfDecoder:
             status, _ = child.end()
         if key:
             yield PartEnd(key)
+        if status == pdf_child.PLAIN:
+            return True
+        if encrypted:
+            yield from self._members.anomaly("encrypted-document", "PDF")
         if status == 0 and key:
-            return
+            return False
         if status == pdf_child.NOT_INSTALLED:
             failure = failure[0], f"{failure[1]} What would read it is not installed."
         yield PartFailed("", *(why(status) or failure))
+        return False
 
 
 _MUCH = 64

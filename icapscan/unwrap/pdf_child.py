@@ -10,12 +10,12 @@ import sys
 
 from icapscan.unwrap import bounded
 
-NOT_INSTALLED, LOCKED, DAMAGED = 3, 4, 5
-"""Exit statuses: no library; the empty password does not fit; the library cannot read it."""
+NOT_INSTALLED, LOCKED, DAMAGED, PLAIN = 3, 4, 5, 6
+"""Exit statuses: no library; the empty password does not fit; the library cannot read it; there is no encryption."""
 
 
-def main() -> int:
-    """Rewrite standard input."""
+def main(only_encrypted: bool) -> int:
+    """Rewrite standard input; where ``only_encrypted`` is asked for, an encrypted file alone."""
     try:
         import pikepdf
     except ImportError:
@@ -24,6 +24,8 @@ def main() -> int:
     bounded.alive()
     try:
         with pikepdf.open(bounded.PART, password="", suppress_warnings=True) as document:
+            if only_encrypted and not document.is_encrypted:
+                return PLAIN
             document.save(
                 _Out(),  # type: ignore[arg-type]
                 preserve_pdfa=False,
@@ -72,4 +74,4 @@ class _Out:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:] == ["decrypt"]))

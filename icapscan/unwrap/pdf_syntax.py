@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 
 from msgspec import Struct
 
@@ -15,6 +16,11 @@ from icapscan.limits import KIB
 
 STRING_MAX = 1024 * KIB
 """Bytes of a string: a script in a dictionary is some KiB."""
+STEPS_MAX = 10_000
+"""Parentheses and backslashes in one string that are followed to find its end."""
+NAME_MAX = 4 * KIB
+NAMES_MAX = 8
+"""File names of one file specification, and bytes of each."""
 DICTIONARY_MAX = 16 * KIB
 """Bytes before ``stream`` among which its dictionary is looked for."""
 _ESCAPED = re.compile(rb"#([0-9A-Fa-f]{2})")
@@ -110,10 +116,10 @@ def without_comments(text: bytes) -> bytes:
 def string(text: bytes, at: int) -> bytes:
     """The literal string (7.3.4.2) whose first parenthesis stands before ``at``, at most `STRING_MAX` of it."""
     depth, end, start = 1, min(len(text), at + STRING_MAX), at
-    while True:
+    raw = text[start:end]  # where its end is not found: too much, never too little
+    for _ in range(STEPS_MAX):
         found = _STRING_STEP.search(text, at, end)
         if found is None:
-            raw = text[start:end]
             break
         at = found.end()
         if found[0] == b"\\":
@@ -172,10 +178,10 @@ def file_objects(text: bytes) -> Iterator[tuple[int, tuple[str, ...]]]:
     names: tuple[str, ...] = ()
     if _EMBEDDED.search(text) is not None:
         raw = [
-            string(text, found.end()) if found[1] else hexadecimal(found[2])
-            for found in _FILE_NAME.finditer(text, 0, min(len(text), 64 * KIB))
+            string(text[: found.end() + NAME_MAX], found.end()) if found[1] else hexadecimal(found[2][:NAME_MAX])
+            for found in islice(_FILE_NAME.finditer(text, 0, min(len(text), 64 * KIB)), NAMES_MAX)
         ]
-        names = tuple(dict.fromkeys(text_string(one) for one in raw[:8] if one))
+        names = tuple(dict.fromkeys(text_string(one) for one in raw if one))
     for number in numbers:
         yield number, names
 

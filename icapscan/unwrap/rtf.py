@@ -25,6 +25,8 @@ from icapscan.unwrap.ole_package import STRING_MAX, OleObject, ole_object, packa
 
 OBJECTS_MAX = 200
 """Objects of one file. A report with a formula in every line has some hundred; each is looked at twice."""
+MARKS_MAX = 500_000
+"""Braces and backslashes in the data of all objects of one file; an ordinary object has none. Half a second of work."""
 WINDOW = 256 * KIB
 """Bytes that are searched at once for the end of a run of digits."""
 Data = bytes | mmap.mmap
@@ -60,10 +62,17 @@ class RtfFormat:
 class RtfDecoder:
     """One RTF file."""
 
-    __slots__ = ("_members",)
+    __slots__ = ("_marks", "_members")
 
     def __init__(self, context: Context) -> None:
         self._members = Members(context, Audience.ALL)
+        self._marks = 0
+
+    def mark(self) -> None:
+        """Count a brace or backslash among digits. Raises `Stop` when there are too many."""
+        self._marks += 1
+        if self._marks > MARKS_MAX:
+            self._members.context.gate.stop("control words in the objects of an RTF file")
 
     def read(self, store: PartStore) -> Iterator[PartEvent]:
         return reported(self._events(store), self._members)
@@ -93,12 +102,12 @@ class RtfDecoder:
 
     def _object(self, data: Data, at: int, number: int) -> Iterator[PartEvent]:
         """The data of one object: as Word joins its digits, and as it does where an escape drops half a byte."""
-        first = Digits(data, at, False)
+        first = Digits(data, at, False, self)
         yield from self._reading(first, f"object{number}", 0)
         if first.hidden:
             yield from self._members.anomaly("rtf-obfuscated-object", f"object {number}")
         if first.escapes:
-            yield from self._reading(Digits(data, at, True), f"object{number}", 1)
+            yield from self._reading(Digits(data, at, True, self), f"object{number}", 1)
 
     def _reading(self, digits: Digits, name: str, reading: int) -> Iterator[PartEvent]:
         members = self._members
@@ -202,7 +211,8 @@ class Digits:
     ``dropping``: an escape (``\\'xx``) takes back a digit that waits for its other half; versions of Word differ.
     """
 
-    def __init__(self, data: Data, at: int, dropping: bool) -> None:
+    def __init__(self, data: Data, at: int, dropping: bool, decoder: RtfDecoder) -> None:
+        self._decoder = decoder
         self._data = data
         self._at = at
         self._dropping = dropping
@@ -246,6 +256,7 @@ class Digits:
             if found is None:
                 at = stop
                 continue
+            self._decoder.mark()
             mark = data[stop : stop + 1]
             at = stop + 1
             if mark == b"{":

@@ -290,6 +290,14 @@ def test_damage_never_raises(seed: int) -> None:
     read(bytes(data), Limits(parts=200))
 
 
+def test_floods_of_records_and_workbooks_are_bounded() -> None:
+    flood = struct.pack("<HHI", 0, 0x0FF0, 0) * 300_000
+    assert Reason.OVER_LIMIT in read(ole({"PowerPoint Document": flood})).reasons
+    locked = BOF + biff(0x2F, bytes(6)) + bytes(100)
+    books = {f"{number}/Workbook": BOF + biff(0x0A, b"") for number in range(100)}
+    assert read(ole({**books, "Workbook": locked})).reasons == {Reason.ENCRYPTED}
+
+
 def test_a_huge_directory_is_over_limit_in_the_walker() -> None:
     got = walk(ole({f"stream {number}": b"x" for number in range(300)}), limits=Limits(parts=100))
     assert Reason.OVER_LIMIT in got.reasons

@@ -153,6 +153,18 @@ def test_huge_wide_xml_is_over_limit() -> None:
     assert drive(OfficeXmlFormat(), data, declared=INSIDE).reasons == {Reason.OVER_LIMIT}
 
 
+def test_tags_that_do_not_end_are_over_limit() -> None:
+    got = drive(OfficeXmlFormat(), b"<x>" + b"<x:object '" * 5000, declared=INSIDE)
+    assert got.reasons == {Reason.OVER_LIMIT}
+
+
+def test_a_long_tag_is_read_all_the_same() -> None:
+    long = "x" * 60_000
+    assert kinds(f'<Relationship Id="{long}" Type="x/attachedTemplate" TargetMode="External" Target="C:/x"/>') != []
+    longer = "x" * 70_000
+    assert kinds(f'<Relationship Type="x/attachedTemplate" TargetMode="External" Target="C:/x" Id="{longer}"/>') != []
+
+
 def test_damage_hides_nothing() -> None:
     text = relation("attachedTemplate", "http://example.org/")
     assert kinds(text[: text.index("</Relationships>")] + "</") != []

@@ -177,6 +177,31 @@ def test_evasion_85_encrypted_with_a_password() -> None:
     assert got.reasons == {Reason.ENCRYPTED}
 
 
+def test_a_file_that_only_looks_encrypted_is_read() -> None:
+    """Objects that the library would drop, because nothing points to them, must not hide behind a comment."""
+    pytest.importorskip("pikepdf")
+    got = walk(pdf([b"% /Encrypt 9 0 R\n<< /S /Launch >>", flate(PROGRAM, b"/Type /EmbeddedFile")]))
+    assert {"pdf-launch", "pdf-embedded-file"} <= got.kinds and not got.failures
+
+
+def test_evasion_85_an_attachment_named_like_what_the_library_makes() -> None:
+    inner = encrypted("")
+    got = walk(pdf([attachment(b"rewritten.pdf", 4), flate(inner)]))
+    assert not got.failures and any(path.endswith("secret.exe") for path in got.leaves)
+    got = walk(pdf([attachment(b"rewritten.pdf", 4), flate(encrypted("user"))]))
+    assert got.reasons == {Reason.ENCRYPTED}
+
+
+def test_evasion_90_object_streams_of_differences() -> None:
+    """A predictor before every row: the library undoes it."""
+    pytest.importorskip("pikepdf")
+    text = b"9 0 << /S /JavaScript /JS (app.alert\\('hello'\\);) >>"
+    rows = b"".join(b"\0" + text[at : at + 10].ljust(10) for at in range(0, len(text), 10))
+    head = b"/Type /ObjStm /N 1 /First 4 /Filter /FlateDecode /DecodeParms << /Predictor 12 /Columns 10 >>"
+    got = walk(pdf([(head, zlib.compress(rows))], catalog=CATALOG[:-2] + b"/Extra 3 0 R >>"))
+    assert "pdf-javascript" in got.kinds and not got.failures
+
+
 # Damage and hiding
 
 
@@ -237,6 +262,15 @@ def test_many_streams_are_over_limit() -> None:
     got = read(data, Limits(seconds=60.0))
     assert not got.failures or Reason.OVER_LIMIT in got.reasons
     got = read(b"%PDF-1.7\n" + b"<<>>stream\nendstream\n" * (STREAMS_MAX + 2), Limits(seconds=60.0))
+    assert Reason.OVER_LIMIT in got.reasons
+
+
+def test_many_names_and_open_strings_are_read_in_time() -> None:
+    """Each string would run to the end of the file; a guard against hanging."""
+    text = b"<< /EF 9 0 R /F 9 0 R " + b"/UF (x" * 200_000
+    got = read(pdf([text]), Limits(seconds=30.0))
+    assert got.budget.spent is None
+    got = read(pdf([b"<< " + b"/JS (x" * 20_000]), Limits(seconds=30.0))
     assert Reason.OVER_LIMIT in got.reasons
 
 

@@ -130,6 +130,11 @@ def test_nested_objects_do_not_multiply() -> None:
     assert Reason.OVER_LIMIT in got.reasons and got.budget.unpacked < 17 << 20
 
 
+def test_a_flood_of_braces_is_over_limit() -> None:
+    got = read(b"{\\rtf1{\\object{\\*\\objdata " + b"{}" * 400_000 + b"}}}")
+    assert Reason.OVER_LIMIT in got.reasons
+
+
 def test_an_ordinary_text_says_nothing() -> None:
     got = read(b"{\\rtf1\\ansi{\\fonttbl{\\f0 Arial;}}Plain {\\b bold} text\\par}")
     assert not (got.parts or got.anomalies or got.failures)
