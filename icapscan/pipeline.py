@@ -276,7 +276,11 @@ class Scan:
         self._note_budget()
         line = self._line
         if line is None:
-            return self._sum_up(await self._scanner.engines.scan(virgin, self._scanner.limits.seconds))
+            reports = await self._scanner.engines.scan(virgin, self._scanner.limits.seconds)
+            verdict = self._sum_up(reports)
+            if verdict.level is Level.CLEAN and not any(report.allowed for report in reports):
+                self.store.recycle()  # every engine has finished with it: none was cancelled, none failed
+            return verdict
         line.add(virgin)
         await line.wait()
         return self._sum_up()

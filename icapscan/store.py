@@ -18,6 +18,9 @@ from icapscan.errors import StoreFull
 from icapscan.limits import KIB, Limits
 
 READ_SIZE = 256 * KIB
+_SPARE_MOST = 16
+_spare: list[int] = []
+"""Memfds of small parts, to be used again."""
 _SEARCH_WINDOW = 1024 * KIB
 
 
@@ -120,9 +123,23 @@ class PartStore:
     def fileno(self) -> int:
         """A descriptor of the whole part, owned by the store. A small part is copied to a memfd for it."""
         if self._fd < 0:
-            self._fd = os.memfd_create("part", os.MFD_CLOEXEC)
+            if _spare:
+                self._fd = _spare.pop()
+                os.ftruncate(self._fd, self.size)
+            else:
+                self._fd = os.memfd_create("part", os.MFD_CLOEXEC)
             _write_all(self._fd, self.contents() or b"", 0)
         return self._fd
+
+    def recycle(self) -> None:
+        """Nobody reads the descriptor of this small part any more: keep the memfd for another part.
+
+        Making and freeing one costs several times as much as writing a small part. Only for whoever knows that every
+        reader of the descriptor has finished, another process that it was passed to included.
+        """
+        if self._tier is _CHUNKS and self._fd >= 0 and len(_spare) < _SPARE_MOST:
+            _spare.append(self._fd)
+            self._fd = -1
 
     def view(self) -> bytes | mmap.mmap:
         """The whole part as one buffer for matching in process: bytes, or a shared read-only map owned by the store."""

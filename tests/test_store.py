@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from icapscan import store as store_module
 from icapscan.errors import StoreFull
 from icapscan.limits import Limits
 from icapscan.store import PartReader, PartStore, Purse
@@ -223,3 +224,32 @@ def test_a_reader_slices_and_searches_as_bytes_do(window: int, monkeypatch: pyte
 
 def test_a_small_part_is_read_as_bytes() -> None:
     assert PartStore.of(b"small").reader() == b"small"
+
+
+def test_a_recycled_memfd_holds_nothing_of_the_part_before() -> None:
+    first = PartStore.of(b"secret " * 100)
+    descriptor = first.fileno()
+    first.recycle()
+    first.close()
+    second = PartStore.of(b"short")
+    assert second.fileno() == descriptor, "the same one again"
+    assert os.pread(descriptor, 1000, 0) == b"short"
+    assert os.fstat(descriptor).st_size == 5
+    second.close()
+    third = PartStore.of(b"other")
+    assert third.fileno() >= 0
+    assert os.pread(third.fileno(), 1000, 0) == b"other"
+    third.close()
+
+
+def test_only_so_many_memfds_are_kept() -> None:
+    stores = [PartStore.of(b"x") for _ in range(40)]
+    for store in stores:
+        store.fileno()
+    for store in stores:
+        store.recycle()
+        store.close()
+    assert len(store_module._spare) <= store_module._SPARE_MOST
+    for descriptor in store_module._spare:
+        os.close(descriptor)
+    store_module._spare.clear()

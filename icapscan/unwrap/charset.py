@@ -19,6 +19,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 """Byte order marks; the longer ones first, since one begins with another."""
+_ALL_MARKS = tuple(mark for mark, _ in _MARKS)
 _HIDING = re.compile(r"utf-?(?:7|16|32)|ucs-?[24]|ebcdic|cp(?:037|273|500|1026|1140)")
 _ALIASES = {
     "unicode-1-1-utf-7": "utf-7", "ucs-2": "utf-16", "ucs2": "utf-16", "iso-10646-ucs-2": "utf-16", "ucs-4": "utf-32",
@@ -34,13 +35,13 @@ _WIDE_BE = re.compile(rb"(?:\0[\t\r\n -~]){8}")
 def charset_of(evidence: Evidence) -> str:
     """The codec to convert the part with; empty where its bytes show ASCII as it is."""
     first, declared = evidence.first, evidence.declared
-    for mark, name in _MARKS:
-        if first.startswith(mark):
-            return name
-    if _WIDE_LE.match(first) is not None:
-        return "utf-16-le"
-    if _WIDE_BE.match(first) is not None:
-        return "utf-16-be"
+    if first.startswith(_ALL_MARKS):
+        return next(name for mark, name in _MARKS if first.startswith(mark))
+    if b"\0" in first[:2]:
+        if _WIDE_LE.match(first) is not None:
+            return "utf-16-le"
+        if _WIDE_BE.match(first) is not None:
+            return "utf-16-be"
     said = [declared.charset]
     if declared.media_type in ("text/html", "application/xhtml+xml", "image/svg+xml"):
         said += [found.decode("ascii") for found in _META.findall(first[:2048])]
@@ -50,7 +51,7 @@ def charset_of(evidence: Evidence) -> str:
             known = _known(_ALIASES.get(name, name))
             if known:
                 return known
-    if _UTF7.search(first) is not None:
+    if b"+A" in first and _UTF7.search(first) is not None:
         return "utf-7"
     return ""
 

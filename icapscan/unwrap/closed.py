@@ -21,6 +21,8 @@ _MAGICS = {
     "freearc": (0, b"ArC\x01"),
 }
 """Where the magic number stands, and the number."""
+_AT_START = tuple(magic for at, magic in _MAGICS.values() if not at)
+_FURTHER_ON = tuple((at, magic) for at, magic in _MAGICS.values() if at)
 
 
 class ClosedFormat:
@@ -47,4 +49,9 @@ class ClosedDecoder:
 
 
 def _kind(first: bytes) -> str:
-    return next((name for name, (at, magic) in _MAGICS.items() if first.startswith(magic, at)), "")
+    if not first.startswith(_AT_START) and all(first[at : at + len(magic)] != magic for at, magic in _FURTHER_ON):
+        return ""
+    for name, (at, magic) in _MAGICS.items():
+        if first.startswith(magic, at):
+            return name
+    return ""

@@ -14,7 +14,7 @@ LONG = 80
 """Characters of base64 without a break that are worth decoding: EICAR has 92, a SHA-256 in hex 64."""
 LONG_LINE = 56
 """Characters of base64 that are worth decoding where they are all of a line: 76 are usual, 60 and 64 occur."""
-_SHORT_LINES = re.compile(rb"\s*(?:[A-Za-z0-9+/]{1,76}={0,2}\r?\n\s*){4}")
+_SHORT_LINES = re.compile(rb"\s*(?:[A-Za-z0-9+/]{1,76}={0,2}\r?\n\s*){3}[A-Za-z0-9+/]{1,76}={0,2}\s*(?:\n|\Z)")
 """A text that begins like this is nothing else."""
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _CLASSES = bytes(ord("a") if code in _ALPHABET else ord(" ") for code in range(256))
@@ -127,7 +127,9 @@ class Search:
     def _base64(self, at: int) -> Found | None:
         if at == 0 and self._beginning and _SHORT_LINES.match(self._data) is not None:
             return Found(Kind.BASE64, 0, 0)
-        classes = self._data.translate(_CLASSES)
+        # In JSON a slash may be written as \/.
+        data = self._data.replace(b"\\/", b"//") if b"\\/" in self._data else self._data
+        classes = data.translate(_CLASSES)
         place = classes.find(_LONG_RUN, at)
         while 0 <= place < self._limit:
             end = classes.find(b" ", place)

@@ -19,7 +19,7 @@ from icapscan.unwrap.embedded import TEXT
 from icapscan.unwrap.libarchive import LIBARCHIVE_FORMATS
 from icapscan.unwrap.lnk import LnkFormat
 from icapscan.unwrap.mbox import MBOX
-from icapscan.unwrap.mime import MIME, UNDECLARED
+from icapscan.unwrap.mime import MIME, UNDECLARED, looks_like_text
 from icapscan.unwrap.office_xml import OfficeXmlFormat
 from icapscan.unwrap.ole import OleFormat
 from icapscan.unwrap.onenote import OneNoteFormat
@@ -33,6 +33,8 @@ from icapscan.unwrap.sis import SisFormat
 from icapscan.unwrap.smime import SMIME
 from icapscan.unwrap.tar import TarFormat
 from icapscan.unwrap.tnef import TNEF
+from icapscan.unwrap.urlencoded import MEDIA_TYPE as URLENCODED_TYPE
+from icapscan.unwrap.urlencoded import URLENCODED
 from icapscan.unwrap.volumes import VolumeFormat
 from icapscan.unwrap.warc import WarcFormat
 from icapscan.unwrap.zip import ZipFormat
@@ -50,7 +52,10 @@ class Entry(Struct, frozen=True):
     types: tuple[str, ...] = ()
     """Declared media types, lower case: ``application/zip``, or ``multipart/*`` for all of a kind."""
     needs: tuple[bytes, ...] = ()
-    """A short part that has none of these, behind a line feed put before it, is not shown to the format at all."""
+    """A short part that has none of these, behind a line feed put before it, is not opened by the format."""
+    text: bool = False
+    """Asked only where the first bytes are text in an encoding that has ASCII in it, or one of ``marks`` is in them."""
+    marks: tuple[bytes, ...] = ()
     coding: str = ""
     """The content coding that undoes the same format: a body that declares it is not opened by both."""
     covers: bool = False
@@ -99,15 +104,20 @@ class Registry:
             fitting += self._by_type.get(media_type, ())
             fitting += self._by_kind.get(media_type.partition("/")[0], ())
         whole = b"\n" + first if evidence.whole else None
+        text: bool | None = None  # looked at once, and only if somebody asks
         offers = []
         for number in sorted({*self._always, *fitting}) if fitting else self._always:
             entry = self._entries[number]
             if entry.coding and entry.coding in without:
                 continue
-            if whole is not None and entry.needs and not _has(whole, entry.needs):
-                continue
+            if entry.text:
+                if text is None:
+                    text = looks_like_text(first)
+                if not text and not _has(first, entry.marks):
+                    continue
             bid = _bid(entry.format, evidence)
-            if bid is not Bid.NO:
+            # What is needed is searched for behind the bid, which is cheaper almost always.
+            if bid is not Bid.NO and (whole is None or not entry.needs or _has(whole, entry.needs)):
                 offers.append(Offer(entry, bid))
         if len(offers) > 1:
             offers.sort(key=lambda offer: -offer.bid)
@@ -138,11 +148,12 @@ def registry() -> Registry:
 FORMATS: tuple[Entry, ...] = (
     # mail, form-data, text
     Entry(MIME, covers=True),
-    Entry(UNDECLARED, needs=(b"\n--",)),
-    Entry(TEXT),
-    Entry(QUOTED, needs=(b"=",)),
+    Entry(UNDECLARED, needs=(b"\n--",), text=True),
+    Entry(TEXT, text=True, marks=(b"=ybegin ",)),
+    Entry(QUOTED, needs=(b"=",), text=True),
     Entry(CHARSET),
     Entry(MBOX, (b"From ",), covers=True),
+    Entry(URLENCODED, types=(URLENCODED_TYPE,)),
     Entry(TNEF, TNEF.prefixes),
     Entry(SMIME, SMIME.prefixes),
     # archives

@@ -49,7 +49,7 @@ _CHOICES: dict[AnyDoubt, tuple[dict[str, object], ...]] = {
     EntityDoubt.NO_DELIMITER: ({"leaf": True},),
     EntityDoubt.UNCLOSED: ({"inner_first": True},),
     Doubt.JUNK: (*_OTHER_BASE64, {"encoding": RAW}),
-    Doubt.PADDING: _OTHER_BASE64,
+    Doubt.PADDING: (*_OTHER_BASE64, {"encoding": RAW}),
     Doubt.CUT: (*_OTHER_BASE64, {"encoding": RAW}),
     Doubt.URL_SAFE: ({"base64": Base64Reading.URL_SAFE},),
     Doubt.ESCAPE: ({"quoted": QuotedReading.DROP}, {"quoted": QuotedReading.DROP_ALL}, {"encoding": RAW}),

@@ -8,7 +8,7 @@ import pybase64
 
 from icapscan.unwrap.transfer import Doubt
 
-BEGIN = re.compile(rb"begin(?P<base64>-base64)? [0-7]{3,4} ?(?P<name>[^\r\n]{0,255})\r?\n")
+BEGIN = re.compile(rb"begin(?P<base64>-base64)? [0-7]{3,4} ?(?P<name>[^\r\n]{0,255})\r?\n", re.I)
 """A begin line; what follows is uuencoded, or base64."""
 RUN = re.compile(rb"(?:M[ -`]{60}\r?\n)+")
 """Full lines: 45 bytes each."""
