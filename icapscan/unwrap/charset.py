@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from icapscan.findings import Anomaly
-from icapscan.unwrap.contract import Bid, Context, Evidence
+from icapscan.unwrap.contract import FIRST, Bid, Context, Evidence
 from icapscan.unwrap.events import AnomalyFound, PartBegin, PartData, PartEnd, PartEvent, PartFailed
 from icapscan.unwrap.gate import STEP, Stop
 
@@ -50,10 +50,17 @@ def charset_of(evidence: Evidence) -> str:
         if name and _HIDING.search(name) is not None:
             known = _known(_ALIASES.get(name, name))
             if known:
-                return known
+                return _with_order(known, first)
     if b"+A" in first and _UTF7.search(first) is not None:
         return "utf-7"
     return ""
+
+
+def _with_order(name: str, first: bytes) -> str:
+    """UTF-16 or UTF-32 without a byte order mark: where the zeros of ASCII stand tells the order."""
+    if name in ("utf-16", "utf-32"):
+        return f"{name}-be" if first[0::2].count(0) > first[1::2].count(0) else f"{name}-le"
+    return name
 
 
 def _known(name: str) -> str:
@@ -68,12 +75,14 @@ def _known(name: str) -> str:
 class CharsetDecoder:
     """Gives the whole text as one part in UTF-8."""
 
-    __slots__ = ("_begun", "_codec", "_context", "_ended", "_name")
+    __slots__ = ("_begun", "_codec", "_context", "_ended", "_first", "_name")
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._name = ""
         self._codec: codecs.IncrementalDecoder | None = None
+        self._first = b""
+        """Bytes that came before there were enough to tell the charset."""
         self._begun = False
         self._ended = False
 
@@ -81,19 +90,33 @@ class CharsetDecoder:
         """More text."""
         if self._ended:
             return
-        data = bytes(data)
+        data = self._first + bytes(data)
         if self._codec is None:
-            self._name = charset_of(Evidence(data[:4096], False, self._context.declared))
-            if not self._name:
-                self._ended = True
+            if len(data) < FIRST:
+                self._first = data
                 return
+            self._choose(data)
+        yield from self._decode(data)
+
+    def _choose(self, data: bytes) -> None:
+        self._first = b""
+        self._name = charset_of(Evidence(data[:FIRST], False, self._context.declared))
+        if self._name:
             self._codec = codecs.getincrementaldecoder(self._name)("replace")
+        else:
+            self._ended = True
+
+    def _decode(self, data: bytes) -> Iterator[PartEvent]:
         for at in range(0, len(data), STEP // 4):
             yield from self._guarded(data[at : at + STEP // 4], False)
 
     def finish(self) -> Iterator[PartEvent]:
         """The text is complete."""
-        if not self._ended and self._codec is not None:
+        if self._codec is None and not self._ended:
+            data = self._first
+            self._choose(data)
+            yield from self._decode(data)
+        if not self._ended:
             yield from self._guarded(b"", True)
             if self._begun and not self._ended:
                 yield PartEnd(KEY)

@@ -11,7 +11,7 @@ from icapscan.limits import KIB
 from icapscan.store import PartStore
 from icapscan.unwrap.contract import Bid, Context, Evidence
 from icapscan.unwrap.events import PartBegin, PartData, PartEnd, PartEvent, PartFailed
-from icapscan.unwrap.gate import Gate
+from icapscan.unwrap.gate import Gate, Stop
 
 _PKCS7 = bytes.fromhex("06092a864886f70d0107")
 _SIGNED, _ENVELOPED, _SIGNED_ENVELOPED, _ENCRYPTED = 2, 3, 4, 6
@@ -31,7 +31,7 @@ class _Broken(Exception):
 class _Element:
     """One BER element: its tag, and where its content stands. ``end`` of one of indefinite length is the view's end."""
 
-    __slots__ = ("end", "indefinite", "start", "tag")
+    __slots__ = ("cut", "end", "indefinite", "start", "tag")
 
     def __init__(self, view: View, at: int, limit: int) -> None:
         if at + 2 > limit:
@@ -46,6 +46,8 @@ class _Element:
                 raise _Broken
             size = int.from_bytes(view[self.start : self.start + count], "big")
             self.start += count
+        self.cut = not self.indefinite and self.start + size > limit
+        """It is longer than what there is."""
         self.end = limit if self.indefinite else min(limit, self.start + size)
 
 
@@ -65,12 +67,16 @@ def _octets(view: View, element: _Element, depth: int = 0) -> Iterator[tuple[int
     """The pieces of an octet string, which may be in several, in several."""
     if element.tag == _OCTETS:
         yield element.start, element.end
+        if element.cut:
+            raise _Broken
     elif element.tag == _OCTETS_IN_PIECES and depth < _DEPTH_MAX:
         at = element.start
         while at < element.end and view[at : at + 2] != b"\0\0":
             inner = _Element(view, at, element.end)
             yield from _octets(view, inner, depth + 1)
             at = _after(view, inner, depth + 1)
+        if element.indefinite and view[at : at + 2] != b"\0\0":
+            raise _Broken
     else:
         raise _Broken
 
@@ -86,11 +92,18 @@ class SmimeDecoder:
         view = store.view()
         try:
             yield from self._content_info(view)
+        except Stop as stop:
+            yield PartFailed("", stop.reason, stop.detail)
         except _Broken:
             yield PartFailed("", Reason.MALFORMED, "This is no complete CMS object (RFC 5652).")
 
     def _content_info(self, view: View) -> Iterator[PartEvent]:
         outer = _Element(view, 0, len(view))
+        yield from self._object(view, outer)
+        if outer.cut:
+            raise _Broken
+
+    def _object(self, view: View, outer: _Element) -> Iterator[PartEvent]:
         oid = _Element(view, outer.start, outer.end)
         kind = view[oid.end - 1]
         smime = view[outer.start : outer.start + len(_SMIME_TYPES)] == _SMIME_TYPES

@@ -15,6 +15,7 @@ from icapscan.limits import KIB
 from icapscan.store import PartStore
 from icapscan.unwrap.contract import Bid, Context, Evidence
 from icapscan.unwrap.events import AnomalyFound, PartBegin, PartData, PartEnd, PartEvent, PartFailed
+from icapscan.unwrap.gate import Stop
 from icapscan.unwrap.names import readings
 from icapscan.unwrap.tnef_props import Property, properties
 from icapscan.unwrap.tnef_rtf import decompressed
@@ -55,7 +56,12 @@ class TnefDecoder:
 
     def read(self, store: PartStore) -> Iterator[PartEvent]:
         """All parts."""
-        view = store.view()
+        try:
+            yield from self._attributes(store.view())
+        except Stop as stop:
+            yield PartFailed("", stop.reason, stop.detail)
+
+    def _attributes(self, view: View) -> Iterator[PartEvent]:
         at, end = 6, len(view)
         attachment = _Attachment([], [])
         while at + _HEADER <= end and view[at] in (1, 2):

@@ -1,0 +1,142 @@
+"""What is embedded in text: every kind by itself, its bounds, and any split."""
+
+from __future__ import annotations
+
+import random
+from base64 import b64encode, encodebytes
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from icapscan.findings import Reason
+from icapscan.limits import MIB, Limits
+from icapscan.unwrap.contract import Bid, Declared, Evidence
+from icapscan.unwrap.embedded import TEXT
+from tests.unwrap.coders import binhex, uuencode, yenc
+from tests.unwrap.samples_mime import EICAR
+from tests.unwrap.unpacked import WHOLE, Unpacked
+
+PROSE = b"Some words of text, as people write them.\n"
+DATA = bytes(random.Random(7).randbytes(5000))
+
+
+def unpack(text: bytes, step: int = WHOLE, seed: int | None = None) -> Unpacked:
+    return Unpacked(text, [TEXT], Declared(), step, seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("coded", "key"),
+    [
+        (uuencode(DATA, b"file"), "uu1"),
+        (yenc(DATA, b"file"), "yenc1"),
+        (binhex(DATA, name=b"file"), "binhex1"),
+        (encodebytes(DATA), "base64-1"),
+        (b"begin-base64 644 file\n" + encodebytes(DATA) + b"====\n", "begin-base64-1"),
+        (b"<a href='data:x/y;base64," + b64encode(DATA) + b"'>\n", "data-uri1"),
+    ],
+)
+@pytest.mark.parametrize("step", [WHOLE, 64, 1000])
+def test_a_file_in_a_text(coded: bytes, key: str, step: int) -> None:
+    for text in (coded, PROSE + coded + PROSE, PROSE * 3000 + coded + PROSE * 3000):
+        unpacked = unpack(text, step)
+        assert unpacked.parts[key] == DATA and unpacked.clean
+        assert key.startswith(("base64", "data")) or unpacked.begins[key].name == "file"
+
+
+def test_many_files_in_a_text() -> None:
+    text = b"".join(PROSE + uuencode(EICAR + b"%d" % n) + yenc(DATA) + b64encode(DATA) + b"\n" for n in range(50))
+    unpacked = unpack(text)
+    assert [unpacked.parts[f"uu{n + 1}"] for n in range(50)] == [EICAR + b"%d" % n for n in range(50)]
+    assert len(unpacked.parts) == 150
+
+
+def test_prose_is_left_alone() -> None:
+    assert not unpack(PROSE * 5000).parts
+    for dull in (b"deadbeef" * 20, b"-" * 500, b"A" * 500, b"word" * 40, PROSE.upper() * 100):
+        assert not unpack(dull).parts
+    assert TEXT.bid(Evidence(PROSE, True, Declared())) is Bid.NO
+    assert TEXT.bid(Evidence(b"\0\1\2" * 100, False, Declared())) is Bid.NO
+
+
+def test_both_forks_of_a_binhex_file() -> None:
+    unpacked = unpack(binhex(EICAR, DATA))
+    assert unpacked.parts == {"binhex1": EICAR, "binhex1-resource": DATA}
+
+
+def test_runs_in_binhex() -> None:
+    data = b"a" * 1000 + b"\x90" * 300 + b"\x90\0\x90\1" + bytes(600)
+    assert unpack(binhex(data)).parts["binhex1"] == data
+    assert unpack(binhex(data), step=1).parts["binhex1"] == data
+
+
+@pytest.mark.parametrize("cut", [3, 30, 90])
+def test_a_binhex_file_that_is_cut_off(cut: int) -> None:
+    assert Reason.MALFORMED in unpack(binhex(EICAR)[:-cut]).failed.values()
+
+
+def test_a_binhex_bomb_is_bounded() -> None:
+    text = binhex(bytes(30 * MIB))
+    assert len(text) < MIB
+    unpacked = Unpacked(text, [TEXT], Declared(), limits=Limits(unpacked=2 * MIB))
+    assert unpacked.failed == {"": Reason.OVER_LIMIT}
+    assert sum(map(len, unpacked.parts.values())) <= 2 * MIB
+
+
+def test_dots_of_a_news_server() -> None:
+    data = bytes([(code - 42) & 255 for code in b"." * 300])
+    text = yenc(data).replace(b"\r\n.", b"\r\n..")
+    unpacked = unpack(text)
+    assert data in unpacked.parts.values() and "yenc-dots" in unpacked.kinds
+
+
+PIECES = [
+    b"begin 644 a\n",
+    b"end\n",
+    b"`\n",
+    uuencode(EICAR, frame=False),
+    b"=ybegin line=128 size=9 name=b\r\n",
+    b"=",
+    b"=}",
+    b"=yend size=9\r\n",
+    b"=ypart begin=1 end=2\r\n",
+    b"..",
+    b"\r\n",
+    b"\n",
+    b":",
+    b"\n:",
+    binhex(EICAR),
+    b"data:",
+    b"data:,x",
+    b"data:a/b;base64,",
+    b'"',
+    b"%",
+    b"%4",
+    b"%41",
+    b64encode(DATA[:90]),
+    b64encode(EICAR),
+    encodebytes(DATA[:100]),
+    b"QUJD",
+    b" ",
+    b"\\",
+    b"\\n",
+    b"\\/",
+    b"-",
+    b"M" * 61 + b"\n",
+    b"Hello, world\n",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12), st.integers(0, 2**32))
+def test_any_split_gives_the_same_parts(pieces: list[bytes], seed: int) -> None:
+    text = b"".join(pieces)
+    whole = unpack(text)
+    for other in (unpack(text, step=1), unpack(text, seed=seed)):
+        assert (other.parts, other.failed, other.begins) == (whole.parts, whole.failed, whole.begins)
+
+
+@given(st.binary(max_size=300))
+def test_nothing_in_the_input_raises(text: bytes) -> None:
+    unpack(text)
+    for start in (b"begin 644 a\n", b"=ybegin a\n", b"\n:" + b"!" * 30, b"data:a;base64,"):
+        unpack(start + text)
