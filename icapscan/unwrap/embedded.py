@@ -15,7 +15,7 @@ from icapscan.unwrap.embedded_search import Kind, Search
 from icapscan.unwrap.embedded_sinks import Sink, YencSink, sink
 from icapscan.unwrap.events import AnomalyFound, PartBegin, PartData, PartEnd, PartEvent, PartFailed
 from icapscan.unwrap.gate import Stop
-from icapscan.unwrap.mime import MIME, looks_like_text
+from icapscan.unwrap.mime import MIME, is_text
 
 _LOOK_AHEAD = 3 * KIB
 """Text behind a marker that is waited for before it is judged: begin lines, media types of data: URIs."""
@@ -179,7 +179,7 @@ class TextFormat:
             return Bid.NO
         if b"=ybegin " in first:
             return Bid.MAYBE  # what follows has every byte there is
-        if not looks_like_text(first):
+        if not is_text(evidence):
             return Bid.NO
         if evidence.whole and Search(first, True, len(first)).first(0) is None:
             return Bid.NO

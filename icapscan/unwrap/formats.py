@@ -19,7 +19,7 @@ from icapscan.unwrap.embedded import TEXT
 from icapscan.unwrap.libarchive import LIBARCHIVE_FORMATS
 from icapscan.unwrap.lnk import LnkFormat
 from icapscan.unwrap.mbox import MBOX
-from icapscan.unwrap.mime import MIME, UNDECLARED, looks_like_text
+from icapscan.unwrap.mime import MIME, UNDECLARED, is_text
 from icapscan.unwrap.office_xml import OfficeXmlFormat
 from icapscan.unwrap.ole import OleFormat
 from icapscan.unwrap.onenote import OneNoteFormat
@@ -112,7 +112,7 @@ class Registry:
                 continue
             if entry.text:
                 if text is None:
-                    text = looks_like_text(first)
+                    text = is_text(evidence)
                 if not text and not _has(first, entry.marks):
                     continue
             bid = _bid(entry.format, evidence)

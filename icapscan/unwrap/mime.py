@@ -21,6 +21,12 @@ from icapscan.unwrap.mime_reading import Reading, Start
 _FIRST_LINE = re.compile(rb"[\s\0\x80-\xff]{0,80}(?:>?From |[A-Za-z][!-9;-~]{1,60}[ \t]*:)")
 _CONTENT_LINE = re.compile(rb"\s{0,80}content-[a-z-]{2,30}[ \t]*:", re.I)
 _TEXT_BYTES = bytes(range(32, 256)) + b"\t\n\r\f\v\x1b"
+_TEXT_TYPES = frozenset(
+    {"application/javascript", "application/x-javascript", "application/json", "application/xml", "image/svg+xml",
+     "application/xhtml+xml", "application/hta"}
+)  # fmt: skip
+ODD_SHARE = 20
+"""One byte of so many may be none of a text. In compressed or encrypted data every ninth is none."""
 LOOK = 2048
 """First bytes that are looked at for field names, or for text."""
 
@@ -94,9 +100,7 @@ class UndeclaredFormat:
 
     def bid(self, evidence: Evidence) -> Bid:
         """Any text may hold one, unless it is opened as a message or multipart anyway."""
-        if not looks_like_text(evidence.first) or MIME.bid(evidence) is not Bid.NO:
-            return Bid.NO
-        return Bid.MAYBE
+        return Bid.MAYBE if is_text(evidence) and MIME.bid(evidence) is Bid.NO else Bid.NO
 
     def open(self, context: Context) -> MimeDecoder:
         """A decoder that says nothing until it finds a delimiter with MIME fields below it."""
@@ -108,8 +112,15 @@ UNDECLARED = UndeclaredFormat()
 
 
 def looks_like_text(first: bytes) -> bool:
-    """Whether bytes are text in an encoding that has ASCII in it."""
-    return bool(first) and not first[:LOOK].translate(None, _TEXT_BYTES)
+    """Whether bytes are text in an encoding that has ASCII in it. A few odd bytes in it hide nothing."""
+    first = first[:LOOK]
+    return bool(first) and len(first.translate(None, _TEXT_BYTES)) * ODD_SHARE <= len(first)
+
+
+def is_text(evidence: Evidence) -> bool:
+    """Whether a part is text, or a reader would take it for text because of its type, whatever it begins with."""
+    media_type = evidence.declared.media_type
+    return media_type.startswith("text/") or media_type in _TEXT_TYPES or looks_like_text(evidence.first)
 
 
 def _looks_like_mail(first: bytes) -> Bid:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -110,6 +111,11 @@ _MULTI = re.compile(rb"mul?ti?\W{0,2}part|ulti\W?part|boundary", re.I)
 
 def entity(fields: Fields, default: str = "text/plain") -> Entity:
     """What a header says; ``default`` is the type where it says none (RFC 2045 5.2, RFC 2046 5.1.5)."""
+    short = not fields.dispositions and not fields.doubts and sum(map(len, fields.types)) <= _SHORT
+    return _entity_short(fields, default) if short else _entity(fields, default)
+
+
+def _entity(fields: Fields, default: str) -> Entity:
     doubts: set[EntityDoubt] = set()
     media_type, content_type, charset = _type(fields.types, default, doubts)
     boundaries = _boundaries(fields.types, doubts)
@@ -137,6 +143,11 @@ def entity(fields: Fields, default: str = "text/plain") -> Entity:
     return Entity(
         media_type, content_type, boundaries, tuple(encodings), names, field, charset, attachment, frozenset(doubts)
     )
+
+
+_entity_short = lru_cache(maxsize=512)(_entity)
+"""The headers of text parts are almost always the same few."""
+_SHORT = 256
 
 
 def _type(types: tuple[bytes, ...], default: str, doubts: set[EntityDoubt]) -> tuple[str, bytes, str]:

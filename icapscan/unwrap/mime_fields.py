@@ -11,7 +11,7 @@ import re
 
 from msgspec import Struct
 
-from icapscan.limits import MIB
+from icapscan.limits import KIB, MIB
 
 HEADER_MAX = 1 * MIB
 """Bytes of one header. Postfix keeps 100 KB (header_size_limit), Exim 1 MB (header_maxsize)."""
@@ -45,8 +45,6 @@ class Fields(Struct, frozen=True):
     types: tuple[bytes, ...] = ()
     encodings: tuple[bytes, ...] = ()
     dispositions: tuple[bytes, ...] = ()
-    others: int = 0
-    """Well-known fields of a mail that are there."""
     doubts: frozenset[FieldDoubt] = frozenset()
 
 
@@ -68,6 +66,10 @@ _KNOWN = re.compile(
     rb"|x-[a-z-]{3,40}|content-(?:type|transfer-encoding|disposition|id|location))[ \t]*:",
     re.I | re.M,
 )
+_CLEAN = re.compile(rb"(?:[!-9;-~]++:[^\n\r]*+\r?\n(?:[ \t]++[^\s][^\n\r]*+\r?\n)*+)*+(?:\r?\n)?+")
+"""A header that leaves no doubt about its lines, as almost every one is."""
+_SUSPECT = re.compile(rb"(?<![\n:])content[- \t\n_]|content(?!-[a-z0-9-]{2,40}[ \t]*[:;]|[a-z])")
+"""The name of a MIME field that stands at no start of a line, or has no colon behind it."""
 _ODD = bytes(code for code in range(256) if (code < 32 and code not in b"\t\n\r") or code > 126)
 _INDENTED_FIELD = re.compile(rb"\n[ \t]+(?=content-)", re.I)
 _FOLD = re.compile(rb"[\r\n]+[ \t]*")
@@ -151,27 +153,24 @@ class HeaderReader:
 def parse(block: bytes) -> Fields:
     """The fields of a complete header."""
     seen: dict[bytes, list[bytes]] = {b"type": [], b"transfer-encoding": [], b"disposition": []}
-    count = 0
-    for found in _FIELD.finditer(block):
-        seen[found[1].lower()].append(_unfolded(found[2]))
-        count += 1
-    doubts = _line_doubts(block)
+    for name, value in _FIELD.findall(block):
+        seen[name.lower()].append(_unfolded(value))
+    doubts = set() if _CLEAN.fullmatch(block) else _line_doubts(block)
     if any(len(values) > 1 and len(set(values)) > 1 for values in seen.values()):
         doubts.add(FieldDoubt.DUPLICATE)
-    if doubts or block.lower().count(b"content") != count:
+    if doubts or _SUSPECT.search(b"\n" + block.lower()) is not None:
         _look_closer(block, seen, doubts)
     return Fields(
         tuple(dict.fromkeys(seen[b"type"])),
         tuple(dict.fromkeys(seen[b"transfer-encoding"])),
         tuple(dict.fromkeys(seen[b"disposition"])),
-        len(_KNOWN.findall(block, 0, 16 * 1024)),
         frozenset(doubts),
     )
 
 
 def known_fields(block: bytes) -> int:
     """How many field lines of ``block`` have a name that is well known in mails."""
-    return len(_KNOWN.findall(block))
+    return len(_KNOWN.findall(block, 0, 16 * KIB))
 
 
 def _line_doubts(block: bytes) -> set[FieldDoubt]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import cache, lru_cache
 from urllib.parse import unquote_to_bytes
 
 from msgspec import Struct
 
 VALUE_MAX = 8192
 """Bytes of a field value that parameters are looked for in."""
+_SHORT = 256
 CANDIDATES_MAX = 24
 """Readings of one parameter."""
 
@@ -46,15 +48,23 @@ class Parsed(Struct, frozen=True):
 
 def parse(value: bytes) -> Parsed:
     """Token and parameters of a field value."""
-    value = value[:VALUE_MAX]
+    return _parse_short(value) if len(value) <= _SHORT else _parse(value[:VALUE_MAX])
+
+
+def _parse(value: bytes) -> Parsed:
     neat = _NEAT.fullmatch(value) is not None
     plain = value if neat or b"(" not in value else without_comments(value)
     found = _TYPE.match(plain)
     token = b"".join(found[1].lower().split()) if found else b""
     written = _PARAM.findall(b";" + plain.partition(b";")[2])
     params = tuple(Parameter(name.strip().lower(), _unquoted(text)) for name, text in written)
-    names = [param.name for param in params]
-    return Parsed(token, params, neat and len(set(names)) == len(names))
+    if neat and len(params) > 1:
+        neat = len({param.name for param in params}) == len(params)
+    return Parsed(token, params, neat)
+
+
+_parse_short = lru_cache(maxsize=512)(_parse)
+"""Mails say the same over and over."""
 
 
 def without_comments(value: bytes) -> bytes:
@@ -71,7 +81,9 @@ def candidates(value: bytes, name: bytes) -> tuple[list[bytes], bool]:
     """Every value that some reader might see for a parameter, the strict one first; and whether there is a doubt."""
     parsed = parse(value)
     written = value[:VALUE_MAX].lower()
-    mentions = len(re.findall(re.escape(name) + rb"\s*(?:\*\d*\*?)?\s*=", written))
+    if name not in written:
+        return [], False
+    mentions = len(_mention(name).findall(written))
     plain = [param.value for param in parsed.params if param.name == name]
     star = continued(parsed.params, name)
     pieces = sum(param.name.startswith(name + b"*") for param in parsed.params)
@@ -81,8 +93,6 @@ def candidates(value: bytes, name: bytes) -> tuple[list[bytes], bool]:
         if plain and plain[0] != plain[0].strip():
             return [plain[0], plain[0].strip()], True
         return plain, False
-    if name not in written:
-        return [], False
     found = [*plain, *star, *_loose(value[:VALUE_MAX], name)]
     for one in list(found):
         found += [one.strip(), one.strip(b" \t\"'")]
@@ -91,8 +101,15 @@ def candidates(value: bytes, name: bytes) -> tuple[list[bytes], bool]:
     return unique[:CANDIDATES_MAX], True
 
 
+@cache
+def _mention(name: bytes) -> re.Pattern[bytes]:
+    return re.compile(re.escape(name) + rb"\s*(?:\*\d*\*?)?\s*=")
+
+
 def continued(params: tuple[Parameter, ...], name: bytes) -> list[bytes]:
     """RFC 2231 values of a parameter (``name*``, ``name*0``, ``name*1*``…), joined in every plausible way."""
+    if not any(b"*" in param.name for param in params):
+        return []
     pieces: list[tuple[int, bytes]] = []
     whole = []
     for param in params:

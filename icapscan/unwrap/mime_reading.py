@@ -13,7 +13,7 @@ from icapscan.limits import KIB, MIB
 from icapscan.unwrap.events import AnomalyFound, Audience, PartBegin, PartData, PartEnd, PartEvent, PartFailed
 from icapscan.unwrap.gate import Gate
 from icapscan.unwrap.mime_entity import Encoding, Entity, EntityDoubt, entity
-from icapscan.unwrap.mime_fields import FieldDoubt, HeaderEnd, HeaderReader, parse
+from icapscan.unwrap.mime_fields import FieldDoubt, HeaderEnd, HeaderReader, known_fields, parse
 from icapscan.unwrap.multipart import Mark, Match, Sniffer, SplitDoubt, Splitter
 from icapscan.unwrap.transfer import (
     Base64Reading,
@@ -183,7 +183,7 @@ class Reading:
         header, self._header = self._header, None
         assert header is not None
         fields = parse(header.block)
-        if fields.others < self.start.fields_needed:
+        if self.start.fields_needed and known_fields(header.block) < self.start.fields_needed:
             self._silent = True
             return
         self.add_to_skeleton(header.block)

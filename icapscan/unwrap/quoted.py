@@ -9,7 +9,7 @@ from icapscan.findings import Anomaly
 from icapscan.unwrap.contract import Bid, Context, Evidence
 from icapscan.unwrap.events import AnomalyFound, PartBegin, PartData, PartEnd, PartEvent, PartFailed
 from icapscan.unwrap.gate import Stop
-from icapscan.unwrap.mime import MIME, looks_like_text
+from icapscan.unwrap.mime import MIME, is_text
 from icapscan.unwrap.transfer import QuotedPrintable
 
 KEY = "quoted-printable"
@@ -69,7 +69,7 @@ class QuotedFormat:
         first = evidence.first
         if evidence.declared.within == self.name or b"=" not in first:
             return Bid.NO
-        if not looks_like_text(first) or MIME.bid(evidence) is not Bid.NO:
+        if not is_text(evidence) or MIME.bid(evidence) is not Bid.NO:
             return Bid.NO
         likely = len(_SOFT.findall(first)) >= _SOFT_MIN or len(_ESCAPE.findall(first)) >= _ESCAPES_MIN
         return Bid.MAYBE if likely else Bid.NO
