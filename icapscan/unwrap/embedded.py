@@ -20,6 +20,8 @@ from icapscan.unwrap.mime import MIME, is_text
 _LOOK_AHEAD = 3 * KIB
 """Text behind a marker that is waited for before it is judged: begin lines, media types of data: URIs."""
 _STEP = 64 * KIB
+_BATCH = 4 * KIB
+"""Text that is waited for before it is searched, so that a body in tiny pieces is not searched over and over."""
 _SHORTEST = 8
 """Bytes below which nothing can be embedded: ``data:,ab`` has none to spare."""
 
@@ -94,7 +96,7 @@ class TextDecoder:
         while True:
             if self._sink is None:
                 if search is None:
-                    if not limit:
+                    if limit < _BATCH and not final:
                         self._keep(data, 0)
                         return
                     search = Search(data, self._line_start, limit, self._offset == 0)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+import msgspec.structs
+
 from icapscan.store import PartStore
 from icapscan.unwrap.contract import Bid, Context, Declared, Evidence
 from icapscan.unwrap.events import PartEvent, PartFailed
@@ -16,7 +18,8 @@ from icapscan.unwrap.gate import Stop
 from icapscan.unwrap.mime_alternatives import alternatives, quiet_gate
 from icapscan.unwrap.mime_entity import MESSAGES, entity
 from icapscan.unwrap.mime_fields import Fields, known_fields
-from icapscan.unwrap.mime_reading import Reading, Start
+from icapscan.unwrap.mime_reading import Reading
+from icapscan.unwrap.mime_variation import Start
 
 _FIRST_LINE = re.compile(rb"[\s\0\x80-\xff]{0,80}(?:>?From |[A-Za-z][!-9;-~]{1,60}[ \t]*:)")
 _CONTENT_LINE = re.compile(rb"\s{0,80}content-[a-z-]{2,30}[ \t]*:", re.I)
@@ -87,6 +90,8 @@ class MimeFormat:
         skeleton, covered = not declared.in_skeleton, declared.in_skeleton
         if declared.media_type.startswith("multipart") or b"boundary" in declared.content_type.lower():
             described = entity(Fields(types=_types(declared)))
+            if not declared.content_type:  # nobody told us the boundary, which is no fault of the body
+                described = msgspec.structs.replace(described, doubts=frozenset())
             sniff = not declared.media_type.startswith("multipart")
             return MimeDecoder(context, Start(described, sniff and not described.boundaries, 0, skeleton, covered))
         needed = 0 if context.bid is Bid.YES else 1

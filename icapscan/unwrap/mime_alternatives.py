@@ -20,7 +20,8 @@ from icapscan.unwrap.events import AnomalyFound, PartBegin, PartData, PartEnd, P
 from icapscan.unwrap.gate import Gate
 from icapscan.unwrap.mime_entity import EntityDoubt
 from icapscan.unwrap.mime_fields import FieldDoubt, HeaderEnd
-from icapscan.unwrap.mime_reading import RAW, STRICT, AnyDoubt, Reading, Start, Variation
+from icapscan.unwrap.mime_reading import Reading
+from icapscan.unwrap.mime_variation import RAW, STRICT, AnyDoubt, Start, Variation
 from icapscan.unwrap.multipart import Match, SplitDoubt
 from icapscan.unwrap.transfer import Base64Reading, Doubt, QuotedReading
 

@@ -70,7 +70,7 @@ class Entity(Struct, frozen=True):
         return self.is_multipart or self.is_message
 
 
-MESSAGES = frozenset({"message/rfc822", "message/global", "message/news", "message/http", "x-message/rfc822"})
+MESSAGES = frozenset({"message/rfc822", "message/global", "message/news", "x-message/rfc822"})
 
 _TOKENS = {
     b"7bit": Encoding.IDENTITY,

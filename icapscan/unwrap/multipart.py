@@ -149,8 +149,11 @@ class Sniffer:
         self._pending = b""
         self._line_start = True
 
-    def feed(self, data: bytes, final: bool = False) -> tuple[bytes, bytes] | None:
-        """The token that was found and all bytes from its delimiter line on; None while there is none."""
+    def feed(self, data: bytes, final: bool = False) -> tuple[bytes, bytes | None, bytes]:
+        """Bytes that stand before any such line; the token that was found, and all bytes from its line on.
+
+        The token is None while there is none.
+        """
         data = self._pending + data if self._pending else data
         at = 0 if self._line_start else self._next(data, 0)
         while at >= 0:
@@ -158,12 +161,12 @@ class Sniffer:
                 break
             found = _SNIFF.match(data, at, at + _SNIFF_SPAN)
             if found is not None:
-                return found[1], data[at:]
+                return data[:at], found[1], data[at:]
             at = self._next(data, at)
         self._line_start = at >= 0
-        keep = at if at >= 0 else max(0, len(data) - 2)
+        keep = len(data) if final else at if at >= 0 else max(0, len(data) - 2)
         self._pending = data[keep:]
-        return None
+        return data[:keep], None, b""
 
     @staticmethod
     def _next(data: bytes, at: int) -> int:

@@ -8,10 +8,10 @@ from functools import partial
 import pytest
 
 from icapscan.findings import Reason
+from icapscan.unwrap import mime_alternatives
 from icapscan.unwrap.contract import Declared
 from tests.unwrap import samples_mime
 from tests.unwrap.samples_mime import (
-    EICAR,
     EICAR_BASE64,
     HEAD,
     TEXT,
@@ -445,16 +445,14 @@ def test_evasion_69_mime_as_an_http_body() -> None:
     )
 
 
-def test_readings_are_bounded() -> None:
-    """Where doubts multiply there are many readings, and then no clean verdict."""
-    body = b64encode(EICAR)
+def test_readings_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where doubts multiply there are many readings; past the bound the verdict is over-limit, never clean."""
+    body = b64encode(b"nothing to be found here, in any reading")
     odd = b"\r\n".join(body[at : at + 5] + b"=.-" for at in range(0, len(body), 5))
     text = b"junk\r\n \r\nX: y\rz\r\n" + BASE64 + QUOTED + PLAIN + b"\r\n" + odd
-    types = (
-        b"Content-Type: multipart/mixed; boundary=frontier; boundary=a; boundary='b'; boundary*0=c; boundary*1=d\r\n"
-    )
-    parts = b"".join(
-        b"--" + name + b"x\r\n" + text + b"\r\n--" + name + b"\r\n" + text for name in (b"a", b"b", b"'b'", b"cd")
-    )
-    unpacked = unpack(mail(parts + multipart(text, text), type=types + PLAIN + types.replace(b"frontier", b"x")))
+    types = b"Content-Type: multipart/mixed; boundary=a; boundary='b'; boundary*0=c; boundary*1=d\r\n"
+    parts = b"".join(b"--" + name + b"\r\n" + text + b"\r\n" for name in (b"a", b"b", b"'b'", b"cd", b"ax"))
+    unpacked = unpack(mail(parts, type=types + PLAIN))
     assert unpacked.anomalies
+    monkeypatch.setattr(mime_alternatives, "READINGS_MAX", 5)
+    assert unpack(mail(parts, type=types + PLAIN)).failed[""] is Reason.OVER_LIMIT

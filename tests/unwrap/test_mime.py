@@ -90,6 +90,21 @@ def test_form_data_without_the_boundary_of_its_http_head() -> None:
     find(multipart(file, boundary=b"----WebKitFormBoundary7"), Declared(media_type="multipart/form-data"))
 
 
+def test_a_multipart_whose_boundary_is_not_known_loses_nothing_and_is_no_anomaly() -> None:
+    unpacked = unpack(b"before\r\n" + multipart(TEXT, part()), Declared(media_type="multipart/mixed"))
+    assert found(unpacked) and unpacked.parts["preamble"].strip() == b"before" and not unpacked.anomalies
+    nothing = unpack(b"no delimiter at all\r\n", Declared(media_type="multipart/mixed"))
+    assert nothing.parts["preamble"] == b"no delimiter at all\r\n"
+    assert "boundary-missing" in unpack(mail(type=b"Content-Type: multipart/mixed\r\n")).kinds
+
+
+def test_a_multipart_in_a_text_with_odd_bytes_at_its_start() -> None:
+    for start in (b"\0text\r\n" * 10, b"\x01\r\n" + b"text " * 500):
+        find(mail(start + multipart(TEXT, part()), type=b"Content-Type: text/plain\r\n"), structure=True)
+    junk = bytes(range(256)) * 10 + b"\r\n"
+    find(junk + multipart(TEXT, part()), Declared(media_type="text/plain"), structure=True)
+
+
 def test_depth_and_parts_are_bounded() -> None:
     body = mail()
     for _ in range(40):
