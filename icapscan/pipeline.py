@@ -47,6 +47,8 @@ class Subject(Struct, frozen=True):
     """Value of Content-Encoding; several field lines joined by commas."""
     name: str = ""
     media_type: str = ""
+    content_type: bytes = b""
+    """The whole value of Content-Type, for the boundary of a multipart."""
 
 
 class Scanner:
@@ -223,7 +225,9 @@ class Scan:
             scanner.new_store,
             self.store,
             content_encoding=subject.content_encoding,
-            declared=Declared((subject.name,) if subject.name else (), subject.media_type),
+            declared=Declared(
+                (subject.name,) if subject.name else (), subject.media_type, content_type=subject.content_type
+            ),
         )
         self._line: _Line | None = None
         self._unscanned: list[Unscanned] = []

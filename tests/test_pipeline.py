@@ -462,3 +462,15 @@ def test_close_in_mid_body_frees_everything() -> None:
 
     asyncio.run(run())
     assert (purse.memory_left, purse.disk_left) == (1 << 20, 1 << 20)
+
+
+def test_the_boundary_of_an_upload_comes_from_its_content_type() -> None:
+    engine = Looks()
+    body = (
+        b'--xyz\r\nContent-Disposition: form-data; name="f"; filename="a.txt"\r\n\r\nhello\r\n'
+        b'--xyz\r\nContent-Disposition: form-data; name="g"\r\n\r\n' + BAD + b"\r\n--xyz--\r\n"
+    )
+    kind = b"multipart/form-data; boundary=xyz"
+    verdict = scan(body, engine, subject=Subject(media_type="multipart/form-data", content_type=kind))
+    assert verdict.level is Level.INFECTED
+    assert (b"hello", "a.txt") in [(data, name) for _, data, name, _ in engine.seen]

@@ -137,24 +137,22 @@ class EchoExchange(CopyingExchange):
 class ScanExchange(CopyingExchange):
     """Scans the body and answers by policy."""
 
-    __slots__ = ("_accept", "_may_204", "_name", "_scan", "_url")
+    __slots__ = ("_may_204", "_name", "_scan")
 
     def __init__(self, now: Transaction) -> None:
         super().__init__(now)
         head, heads = now.head, now.heads
         assert head is not None
-        asked = http_head.look(heads.req_hdr)
-        fields = http_head.look(heads.res_hdr) if head.method == b"RESPMOD" else asked
-        _, self._url = http_head.method_and_url(heads.req_hdr)
-        self._accept = asked.get(b"accept-language", b"")
+        fields = http_head.look(heads.res_hdr if head.method == b"RESPMOD" else heads.req_hdr)
+        now.http_method, now.url = http_head.method_and_url(heads.req_hdr)
         self._may_204 = False
-        self._name = http_head.file_name(fields.get(b"content-disposition"), self._url)
+        self._name = http_head.file_name(fields.get(b"content-disposition"), now.url)
         self._scan: Scan | None = None
         if head.encapsulated.has_body:
-            media_type = http_head.media_type(fields.get(b"content-type"))
-            self._scan = now.generation.scanner.begin(
-                Subject(fields.get(b"content-encoding", b""), self._name, media_type)
-            )
+            content_type = fields.get(b"content-type", b"")
+            media_type = http_head.media_type(content_type)
+            subject = Subject(fields.get(b"content-encoding", b""), self._name, media_type, content_type)
+            self._scan = now.generation.scanner.begin(subject)
 
     def body(self, data: bytes | memoryview) -> Reply | None:
         scan = self._scan
@@ -210,7 +208,9 @@ class ScanExchange(CopyingExchange):
 
     def _block(self, decision: Decision, verdict: Verdict) -> Reply:
         self._now.reference = secrets.token_hex(4)
-        page = self._now.generation.render_page(self._accept, decision, verdict, self._url, self._now.reference)
+        now = self._now
+        accept = http_head.look(now.heads.req_hdr).get(b"accept-language", b"")
+        page = now.generation.render_page(accept, decision, verdict, now.url, now.reference)
         assert self._now.route is not None
         violations = self._now.route.settings.violations
         file = self._name.encode("utf-8", "replace")

@@ -56,7 +56,8 @@ class Transaction(TransactionRecord):
                 self.user = head.user
             if head.client_ip:
                 self.client_ip = head.client_ip
-            self.http_method, self.url = method_and_url(self.heads.req_hdr)
+            if not self.url:
+                self.http_method, self.url = method_and_url(self.heads.req_hdr)
         if route is not None:
             self.service = route.name
         if reply is not None:

@@ -19,7 +19,7 @@ from icapscan.unwrap.embedded import TEXT
 from icapscan.unwrap.libarchive import LIBARCHIVE_FORMATS
 from icapscan.unwrap.lnk import LnkFormat
 from icapscan.unwrap.mbox import MBOX
-from icapscan.unwrap.mime import MIME, UNDECLARED, is_text
+from icapscan.unwrap.mime import MIME, UNDECLARED, looks_like_text
 from icapscan.unwrap.office_xml import OfficeXmlFormat
 from icapscan.unwrap.ole import OleFormat
 from icapscan.unwrap.onenote import OneNoteFormat
@@ -43,6 +43,9 @@ MAGIC = 2
 """Bytes that the look-up is made with; no prefix is shorter."""
 
 
+_NO = Bid.NO
+
+
 class Entry(Struct, frozen=True):
     """A format, and when it is asked for a bid: where a prefix or a declared type fits. With neither: always."""
 
@@ -56,6 +59,8 @@ class Entry(Struct, frozen=True):
     text: bool = False
     """Asked only where the first bytes are text in an encoding that has ASCII in it, or one of ``marks`` is in them."""
     marks: tuple[bytes, ...] = ()
+    least: int = 0
+    """First bytes below which it has no bid to make."""
     coding: str = ""
     """The content coding that undoes the same format: a body that declares it is not opened by both."""
     covers: bool = False
@@ -72,10 +77,11 @@ class Offer(Struct, frozen=True):
 class Registry:
     """Formats in the order in which they become readings where their bids are equal."""
 
-    __slots__ = ("_always", "_by_kind", "_by_magic", "_by_type", "_entries")
+    __slots__ = ("_always", "_by_kind", "_by_magic", "_by_type", "_entries", "_rows")
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         self._entries = tuple(entries)
+        self._rows = tuple((entry, entry.least, entry.format.bid) for entry in self._entries)
         self._by_magic: dict[bytes, list[int]] = {}
         self._by_type: dict[str, list[int]] = {}
         self._by_kind: dict[str, list[int]] = {}
@@ -106,18 +112,24 @@ class Registry:
         whole = b"\n" + first if evidence.whole else None
         text: bool | None = None  # looked at once, and only if somebody asks
         offers = []
+        size = len(first)
         for number in sorted({*self._always, *fitting}) if fitting else self._always:
-            entry = self._entries[number]
-            if entry.coding and entry.coding in without:
+            entry, least, ask = self._rows[number]
+            if size < least:
                 continue
             if entry.text:
                 if text is None:
-                    text = is_text(evidence)
+                    text = looks_like_text(first)
                 if not text and not _has(first, entry.marks):
                     continue
-            bid = _bid(entry.format, evidence)
+            try:
+                bid = ask(evidence)
+            except Exception:
+                bid = Bid.YES  # a mistake of ours; opening the part shows it, or finds what is there
             # What is needed is searched for behind the bid, which is cheaper almost always.
-            if bid is not Bid.NO and (whole is None or not entry.needs or _has(whole, entry.needs)):
+            if bid is _NO or (entry.coding and entry.coding in without):
+                continue
+            if whole is None or not entry.needs or _has(whole, entry.needs):
                 offers.append(Offer(entry, bid))
         if len(offers) > 1:
             offers.sort(key=lambda offer: -offer.bid)
@@ -129,13 +141,6 @@ def _has(data: bytes, needs: tuple[bytes, ...]) -> bool:
         if need in data:
             return True
     return False
-
-
-def _bid(format: Format, evidence: Evidence) -> Bid:
-    try:
-        return format.bid(evidence)
-    except Exception:
-        return Bid.YES  # a mistake of ours; opening the part shows it, or finds what is there
 
 
 @cache
@@ -158,7 +163,7 @@ FORMATS: tuple[Entry, ...] = (
     Entry(SMIME, SMIME.prefixes),
     # archives
     Entry(ZipFormat(), needs=(b"PK\3\4", b"PK\5\6")),  # always: a zip may begin anywhere
-    Entry(TarFormat()),  # always: its magic does not stand at the start, and old ones have none
+    Entry(TarFormat(), least=512),  # always: its magic does not stand at the start, and old ones have none
     *(Entry(one, one.prefixes, coding=one.coding) for one in SINGLE_FORMATS),
     Entry(WarcFormat(), WarcFormat.prefixes),
     *(Entry(one, one.prefixes, needs=one.needs) for one in LIBARCHIVE_FORMATS),
