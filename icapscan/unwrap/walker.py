@@ -145,7 +145,7 @@ class Walker:
         if node is not self._root and not self._keep(node, data):
             return
         if node.first is not None:
-            if len(node.first) + len(data) < FIRST:
+            if len(node.first) + len(data) <= FIRST:
                 node.first += data
                 return
             if node.first:
