@@ -28,8 +28,9 @@ class ClamdSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """``auto``: used when an address is configured, or one of the usual ones answers at start."""
     address: tuple[Annotated[str, Meta(pattern="^(unix:/|tcp:).+")], ...] = ()
     """``unix:/path`` or ``tcp:host:port`` (IPv6 as ``tcp:[::1]:3310``); empty = the usual sockets."""
-    connections: Count = 10
-    """Most connections to clamd from all workers together. clamd: MaxThreads 10."""
+    connections: Count = 16
+    """Most connections to each clamd from all workers together. A few more than clamd's MaxThreads (10), so that a part
+    waits in clamd's own queue for the thread that becomes free and not for a turn of our event loop."""
     connect_timeout: Seconds = 2.0
     reply_timeout: Seconds = 60.0
     """Longest wait for one reply; the transaction's own deadline may be nearer."""
