@@ -85,12 +85,17 @@ class Budget:
         by_ratio = max(self._limits.ratio_from, int(self.body * self._limits.ratio))
         return self._within("ratio", self.unpacked <= by_ratio)
 
-    def take_part(self, depth: int) -> bool:
-        """Count one more part, ``depth`` containers deep (the body itself is 0)."""
+    def take_part(self) -> bool:
+        """Count one more part; the body itself is the first."""
         self.parts += 1
-        return self._within("parts", self.parts <= self._limits.parts) and self._within(
-            "depth", depth <= self._limits.depth
-        )
+        return self._within("parts", self.parts <= self._limits.parts)
+
+    def may_open(self, depth: int) -> bool:
+        """Whether a part that is ``depth`` containers deep may be looked into (the body itself is 0).
+
+        Where not, nothing is spent: that part is over the limit, and the others of the body are still read.
+        """
+        return depth <= self._limits.depth
 
     def take_time(self) -> bool:
         """Whether decoding may go on; the whole body may take `Limits.seconds` of decoding wall time."""

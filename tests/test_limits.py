@@ -67,8 +67,8 @@ def test_a_spent_budget_gives_no_more_output() -> None:
 
 def test_the_first_reason_stays() -> None:
     budget = Budget(Limits(parts=1, unpacked=MIB))
-    budget.take_part(0)
-    assert not budget.take_part(0)
+    budget.take_part()
+    assert not budget.take_part()
     budget.exhaust("other")
     assert not budget.take_output(2 * MIB)
     assert budget.spent == "parts"
@@ -76,11 +76,11 @@ def test_the_first_reason_stays() -> None:
 
 def test_parts_and_depth_are_bounded() -> None:
     budget = Budget(Limits(parts=3, depth=2))
-    assert budget.take_part(0) and budget.take_part(1) and budget.take_part(2)
-    assert not budget.take_part(0)
-    deep = Budget(Limits(parts=3, depth=2))
-    assert not deep.take_part(3)
-    assert deep.spent == "depth"
+    assert budget.may_open(2) and not budget.may_open(3)
+    assert budget.spent is None
+    assert budget.take_part() and budget.take_part() and budget.take_part()
+    assert not budget.take_part()
+    assert budget.spent == "parts"
 
 
 def test_decoding_time_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,7 +70,7 @@ class Walker:
         self._halted = False
         self.idle = False
         """No decoder wants to be fed: `feed` need not be called."""
-        budget.take_part(0)
+        budget.take_part()
         budget.rest()
 
     # What the caller does
@@ -309,7 +309,7 @@ class Walker:
         if event.path in opened.open:
             raise ValueError("a part began twice")
         path = self._new_path(node, event.path)
-        if not self._budget.take_part(node.depth + 1) or self._budget.spent is not None:
+        if not self._budget.take_part() or self._budget.spent is not None:
             self._tell_failure(node, path, Reason.OVER_LIMIT, f"The limit on {self._budget.spent} was reached.")
             self._halt()
             return
@@ -319,9 +319,11 @@ class Walker:
             within, content_type = node.declared.within, node.declared.content_type
         declared = Declared(names, event.media_type or "", event.charset, within, content_type, event.in_skeleton)
         node.said[opened.name] = opened.covers
-        opened.open[event.path] = Node(
-            path, declared, self._new_store(), node.depth + 1, event.reading + opened.reading, event.audience
-        )
+        child = Node(path, declared, self._new_store(), node.depth + 1, event.reading + opened.reading, event.audience)
+        opened.open[event.path] = child
+        if not self._budget.may_open(child.depth):  # the engines still see it as it is
+            child.first = None
+            self._tell_failure(child, path, Reason.OVER_LIMIT, "The limit on depth was reached: it was not opened.")
 
     def _failed(self, node: Node, opened: Opened, event: PartFailed) -> None:
         """The decoder gives up the part itself, or one child of it."""
@@ -362,7 +364,7 @@ class Walker:
 
     def _tell_failure(self, node: Node, path: str, reason: Reason, detail: str) -> None:
         node.troubled = True
-        if reason is Reason.OVER_LIMIT:
+        if reason is Reason.OVER_LIMIT and self._budget.spent is not None:
             self._over = True
         failure = PartFailed(path, reason, detail)
         if failure not in self._failures and (len(self._failures) < NOTES_MAX or reason not in self._reasons):

@@ -40,6 +40,12 @@ class Got:
         return {failure.reason for failure in self.failures}
 
     @property
+    def spent(self) -> str | None:
+        """The limit that was reached."""
+        deep = any("limit on depth" in failure.detail for failure in self.failures)
+        return self.budget.spent or ("depth" if deep else None)
+
+    @property
     def contents(self) -> list[bytes]:
         return list(self.parts.values())
 
@@ -50,7 +56,7 @@ class Got:
             assert ".." not in event.path.split("/")
             self.begins[event.path] = event
             self._open[event.path] = []
-            self.budget.take_part(1)
+            self.budget.take_part()
         elif isinstance(event, PartData):
             self._open[event.path].append(bytes(event.data))
         elif isinstance(event, PartEnd):

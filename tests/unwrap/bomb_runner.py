@@ -27,7 +27,7 @@ def main() -> None:
                 "memory": grown * 1024,
                 "seconds": spent,
                 "reasons": sorted(reason.value for reason in got.reasons),
-                "spent": got.budget.spent,
+                "spent": got.spent,
                 "unpacked": got.budget.unpacked,
                 "parts": got.budget.parts,
             }

@@ -344,9 +344,10 @@ def test_e22_too_deep_is_over_the_limit_and_what_was_found_is_kept(step: int, ma
     for _ in range(6):
         body = box(part(b"1", body), part(b"2", b"side"), magic=magic)
     walked = Walked(body, step, limits=Limits(depth=4))
-    assert [reason for _, reason in walked.failed] == [Reason.OVER_LIMIT]
-    assert walked.budget.spent == "depth"
-    assert {"", "1", "1/1", "1/1/1", "1/1/1/1"} <= set(walked.parts)
+    assert walked.failed == [("1/1/1/1/1", Reason.OVER_LIMIT), ("1/1/1/1/2", Reason.OVER_LIMIT)]
+    assert walked.budget.spent is None
+    assert walked.parts["1/1/1/1/1"] == box(part(b"1", b"bottom"), part(b"2", b"side"), magic=magic)
+    assert {"2", "1/2", "1/1/2", "1/1/1/2"} <= set(walked.parts)
     assert Walked(body, step, limits=Limits(depth=6)).failed == []
 
 

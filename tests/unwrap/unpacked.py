@@ -121,7 +121,7 @@ class _Children:
                 assert "/" not in event.path and event.path and event.path not in self._begun, event.path
                 self._begun[event.path] = event
                 tree.opened.setdefault(self._path, []).append(self._name)
-                if not tree.budget.take_part(self._depth + 1):
+                if not tree.budget.take_part() or not tree.budget.may_open(self._depth + 1):
                     tree._over = True
                     self.growing.clear()
                     tree.failed[self._path] = Reason.OVER_LIMIT
