@@ -20,6 +20,8 @@ from icapscan.limits import Budget, Limits
 from icapscan.store import PartStore, Purse
 from icapscan.unwrap.contract import Declared
 from icapscan.unwrap.events import PartFailed, Waiting
+from icapscan.unwrap.passwords import Passwords
+from icapscan.unwrap.settings import UnwrapSettings
 from icapscan.unwrap.tree import PartReady, WalkEvent
 from icapscan.unwrap.walker import Walker
 
@@ -54,15 +56,24 @@ class Subject(Struct, frozen=True):
 class Scanner:
     """One generation of engines, shared by all scans that begin while it is in force."""
 
-    __slots__ = ("children", "engines", "limits", "purse", "spool")
+    __slots__ = ("children", "engines", "limits", "purse", "spool", "unwrap")
 
-    def __init__(self, engines: Engines, limits: Limits, purse: Purse, spool: str | None = None) -> None:
+    def __init__(
+        self,
+        engines: Engines,
+        limits: Limits,
+        purse: Purse,
+        spool: str | None = None,
+        unwrap: UnwrapSettings | None = None,
+    ) -> None:
         self.children = asyncio.Lock()
         """Child processes that unpack take turns: one body at a time has some."""
         self.engines = engines
         self.limits = limits
         self.purse = purse
         self.spool = spool
+        self.unwrap = unwrap if unwrap != UnwrapSettings() else None
+        """None: the standard settings, and nothing is made for a body to hold what differs."""
 
     def begin(self, subject: Subject) -> Scan:
         """Start on one body. Whoever calls this owns the scan and closes it."""
@@ -228,6 +239,7 @@ class Scan:
             declared=Declared(
                 (subject.name,) if subject.name else (), subject.media_type, content_type=subject.content_type
             ),
+            passwords=Passwords(scanner.unwrap) if scanner.unwrap is not None else None,
         )
         self._line: _Line | None = None
         self._unscanned: list[Unscanned] = []

@@ -20,6 +20,8 @@ from icapscan.servers.settings import Settings
 from icapscan.store import PartStore, Purse
 from icapscan.unwrap.contract import Declared
 from icapscan.unwrap.events import Audience, PartFailed
+from icapscan.unwrap.passwords import Passwords
+from icapscan.unwrap.settings import UnwrapSettings
 from icapscan.unwrap.tree import PartReady
 from icapscan.unwrap.walker import Walker
 
@@ -67,9 +69,10 @@ class Explained(Struct):
 class Explainer:
     """Walks one body after the other within the same bounds as the server."""
 
-    def __init__(self, limits: Limits, spool: str | None = None) -> None:
+    def __init__(self, limits: Limits, spool: str | None = None, unwrap: UnwrapSettings | None = None) -> None:
         self._limits = limits
         self._spool = spool
+        self._unwrap = unwrap
         self._purse = Purse(limits.memory, limits.disk)
 
     def explain(self, item: Input, pieces: Iterable[bytes]) -> Explained:
@@ -88,7 +91,14 @@ class Explainer:
         """The tree of one body."""
         explained = Explained(path)
         budget, virgin = Budget(self._limits), self._new_store()
-        walker = Walker(budget, self._new_store, virgin, content_encoding=content_encoding, declared=declared)
+        walker = Walker(
+            budget,
+            self._new_store,
+            virgin,
+            content_encoding=content_encoding,
+            declared=declared,
+            passwords=Passwords(self._unwrap),
+        )
         try:
             for piece in pieces:
                 within = budget.take_body(len(piece))
@@ -147,7 +157,7 @@ def run(paths: Sequence[str], settings: Settings, form: Form, *, as_json: bool) 
     if missing is not None:
         print(f"icapscan: {missing!r} does not exist.", file=sys.stderr)
         return EXIT_USAGE
-    explainer = Explainer(settings.limits, settings.server.spool)
+    explainer = Explainer(settings.limits, settings.server.spool, settings.unwrap)
     code = EXIT_CLEAN
     with Inputs(paths, form, settings.server.spool) as inputs:
         for path in inputs.files:

@@ -58,7 +58,7 @@ def run(paths: Sequence[str], settings: Settings, form: Form, *, as_json: bool) 
 
 async def _scan_all(inputs: Inputs, settings: Settings, engines: Fanout, reporter: Reporter) -> int:
     limits = settings.limits
-    scanner = Scanner(engines, limits, Purse(limits.memory, limits.disk), settings.server.spool)
+    scanner = Scanner(engines, limits, Purse(limits.memory, limits.disk), settings.server.spool, settings.unwrap)
     levels = set()
     reasons = set()
     try:

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct, field
 from icapscan.engines.settings import EnginesSettings
 from icapscan.limits import KIB, MIB, Bytes, Count, Limits, Seconds
 from icapscan.policy.settings import PolicySettings
+from icapscan.unwrap.settings import UnwrapSettings
 
 Address = Annotated[str, Meta(pattern=r"^(\[[0-9a-fA-F:.%a-z]+\]|[^:\s]*):\d{1,5}$")]
 """``host:port``; IPv6 in brackets; port 0 = any free port."""
@@ -121,6 +122,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     admin: AdminSettings = AdminSettings()
     engines: EnginesSettings = EnginesSettings()
     limits: Limits = Limits()
+    unwrap: UnwrapSettings = UnwrapSettings()
     policy: PolicySettings = PolicySettings()
     services: dict[str, ServiceSettings] = field(default_factory=DEFAULT_SERVICES.copy)
     page: PageSettings = PageSettings()

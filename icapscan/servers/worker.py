@@ -112,7 +112,7 @@ class Worker:
             limits = settings.limits
             self._purse = Purse(limits.memory // self._workers, limits.disk // self._workers)
         failed = {name: why for name, why in (await engines.self_test()).items() if why is not None}
-        scanner = Scanner(engines, settings.limits, self._purse, settings.server.spool)
+        scanner = Scanner(engines, settings.limits, self._purse, settings.server.spool, settings.unwrap)
         generation = Generation(
             settings, scanner, message.istag, self._make_render_page(settings.page), lambda: self._free(engines)
         )

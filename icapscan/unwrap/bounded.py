@@ -12,6 +12,8 @@ import sys
 
 PART = "/proc/self/fd/0"
 """The part, as a child opens it anew: with its own position, for the descriptor on its standard input is shared."""
+PASSWORDS = "ICAPSCAN_PASSWORDS"
+"""Environment variable with the passwords to try, one a line."""
 MEMORY = 768 * 1024 * 1024
 """Address space. 7-Zip's largest preset has a dictionary of 256 MiB, everyday ones 64 MiB or less."""
 CPU_SECONDS = 60
@@ -33,6 +35,11 @@ def apply() -> None:
 def alive() -> None:
     """There was output: the quiet time begins anew. SIGPROF ends the process."""
     signal.setitimer(signal.ITIMER_PROF, QUIET_SECONDS)
+
+
+def passwords() -> list[str]:
+    """The passwords that this process was given."""
+    return [line for line in os.environ.get(PASSWORDS, "").split("\n") if line]
 
 
 def _limit(what: int, value: int) -> None:

@@ -28,8 +28,11 @@ _running = 0
 class Child:
     """One child process. A context manager: it is dead when the block ends."""
 
-    def __init__(self, arguments: list[str], store: PartStore) -> None:
-        """Raises `Stop` when there are too many, or when it cannot be started."""
+    def __init__(self, arguments: list[str], store: PartStore, passwords: tuple[str, ...] = ()) -> None:
+        """``passwords`` reach it in its environment, which no other user of the machine can read.
+
+        Raises `Stop` when there are too many, or when it cannot be started.
+        """
         global _running
         if _running >= CHILDREN_MAX:
             raise Stop(Reason.ENGINE_FAILED, "Too many archives are being unpacked at the same time.")
@@ -41,7 +44,7 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 cwd="/",
-                env=_ENVIRONMENT,
+                env=_ENVIRONMENT | {bounded.PASSWORDS: "\n".join(passwords)} if passwords else _ENVIRONMENT,
                 bufsize=0,
             )
         except OSError as error:

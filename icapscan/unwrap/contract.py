@@ -20,6 +20,7 @@ from icapscan.limits import KIB, Budget
 from icapscan.store import PartStore
 from icapscan.unwrap.events import PartEvent, Waiting
 from icapscan.unwrap.gate import Gate
+from icapscan.unwrap.passwords import Passwords
 
 FIRST = 4 * KIB
 """Bytes of a part that bids are made on; fewer only where the part is shorter."""
@@ -71,6 +72,8 @@ class Context(Struct, frozen=True):
     """Every produced byte goes through it: ask `Gate.room` before, tell `Gate.took` after."""
     declared: Declared
     bid: Bid
+    passwords: Passwords = Passwords()
+    """What encrypted content is tried with; complete when the body is."""
 
 
 @runtime_checkable

@@ -179,7 +179,7 @@ def unpack(
     outcome = Outcome(set(), [], None)
     command = python("icapscan.unwrap.libarchive_child", "encrypted" if only_encrypted else "all", ",".join(formats))
     yield Waiting()
-    with Child(command, store) as child:
+    with Child(command, store, members.context.passwords.cheap) as child:
         failure = yield from _members(child, members, outcome, names)
         if failure is None:
             return outcome

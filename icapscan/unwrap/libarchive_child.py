@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from icapscan.unwrap import bounded
-from icapscan.unwrap.passwords import STANDARD
 
 FRAME = struct.Struct(">cI")
 BLOCK = 64 * 1024
@@ -61,7 +60,7 @@ class _Unpacking:
                 ffi.get_read_format_function(name)(archive)
             except ValueError:
                 pass  # an older libarchive; it will say that it does not know the format
-        for password in STANDARD:
+        for password in bounded.passwords():
             ffi.read_add_passphrase(archive, password.encode())
         entry = ffi.entry_new()
         try:

@@ -1,4 +1,4 @@
-"""The child process that decrypts an Office document on standard input with a password that everybody knows.
+"""The child process that decrypts an Office document on standard input with the passwords that it is given.
 
 What it decrypts goes to standard output; the exit status says why there is nothing. Run by `office_crypto.py` only.
 """
@@ -16,7 +16,7 @@ NOT_INSTALLED, LOCKED, UNKNOWN = 3, 4, 5
 """Exit statuses: no library; no password fits; an encryption that the library does not know."""
 
 
-def main(passwords: list[str]) -> int:
+def main() -> int:
     """Decrypt standard input."""
     bounded.apply()
     bounded.alive()
@@ -28,7 +28,8 @@ def main(passwords: list[str]) -> int:
         return NOT_INSTALLED
     with open(bounded.PART, "rb") as part:
         data = part.read()
-    for password in passwords:
+    for password in bounded.passwords():
+        bounded.alive()
         try:
             document = msoffcrypto.OfficeFile(io.BytesIO(data))
             if not document.is_encrypted():
@@ -56,4 +57,4 @@ def _write(view: memoryview) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -64,17 +64,18 @@ def decrypted(
     if store.size > DOCUMENT_MAX:
         return locked
     info = next((entry for entry in file.entries if entry.name.lower() == "encryptioninfo"), None)
-    passwords = [_VELVET, *(password for password in STANDARD if password != _VELVET)]
+    known = members.context.passwords
+    passwords: tuple[str, ...] = (_VELVET, *(password for password in known.costly if password != _VELVET))
     if info is not None:
         described = file.head(info, INFO_MAX)
         rounds = [int(number) for number in _SPIN.findall(described)]
         if b"<!" in described or (rounds and max(rounds) > SPIN_MAX) or info.size > INFO_MAX:
             return locked
         if rounds:
-            passwords = passwords[:2]  # each costs its rounds
+            passwords = (_VELVET, *(one for one in passwords if one not in STANDARD[1:]))  # each costs its rounds
     key = ""
     yield Waiting()
-    with Child(python("icapscan.unwrap.office_child", *passwords), store) as child:
+    with Child(python("icapscan.unwrap.office_child"), store, passwords) as child:
         try:
             while piece := (yield from child.more()):
                 if not key:

@@ -313,7 +313,7 @@ class PdfDecoder:
     # The library
 
     def _rewritten(self, store: PartStore, encrypted: bool) -> Generator[PartEvent | Waiting, None, bool]:
-        """The file as the library writes it, decrypted with the empty password.
+        """The file as the library writes it, decrypted with the empty password or a known one.
 
         Returns whether a file that looked ``encrypted`` is not: then it was not rewritten.
         """
@@ -325,7 +325,8 @@ class PdfDecoder:
         members = Members(self._members.context, Audience.ALL)
         key = ""
         yield Waiting()
-        with Child(python("icapscan.unwrap.pdf_child", "decrypt" if encrypted else "rewrite"), store) as child:
+        command = python("icapscan.unwrap.pdf_child", "decrypt" if encrypted else "rewrite")
+        with Child(command, store, self._members.context.passwords.costly) as child:
             try:
                 while piece := (yield from child.more()):
                     if not key:

@@ -1,4 +1,4 @@
-"""The child process that rewrites a PDF file on standard input: decrypted with the empty password, filters undone.
+"""The child process that rewrites a PDF file on standard input: decrypted with the empty password or a known one.
 
 The new file goes to standard output; the exit status says why there is none. Run by `pdf.py` only.
 """
@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 from icapscan.unwrap import bounded
 
 NOT_INSTALLED, LOCKED, DAMAGED, PLAIN = 3, 4, 5, 6
-"""Exit statuses: no library; the empty password does not fit; the library cannot read it; there is no encryption."""
+"""Exit statuses: no library; no password fits; the library cannot read it; there is no encryption."""
 
 
 def main(only_encrypted: bool) -> int:
@@ -23,11 +24,11 @@ def main(only_encrypted: bool) -> int:
     bounded.apply()
     bounded.alive()
     try:
-        with pikepdf.open(bounded.PART, password="", suppress_warnings=True) as document:
+        with _opened(pikepdf) as document:
             if only_encrypted and not document.is_encrypted:
                 return PLAIN
             document.save(
-                _Out(),  # type: ignore[arg-type]
+                _Out(),
                 preserve_pdfa=False,
                 compress_streams=False,
                 stream_decode_level=pikepdf.StreamDecodeLevel.specialized,
@@ -40,6 +41,17 @@ def main(only_encrypted: bool) -> int:
     except Exception:  # whatever a damaged file does to the library
         return DAMAGED
     return 0
+
+
+def _opened(pikepdf: Any) -> Any:
+    """The document, opened with the empty password or one of those that are given. Raises what the library raises."""
+    for password in ("", *bounded.passwords()):
+        bounded.alive()
+        try:
+            return pikepdf.open(bounded.PART, password=password, suppress_warnings=True)
+        except pikepdf.PasswordError:
+            continue
+    raise pikepdf.PasswordError
 
 
 class _Out:

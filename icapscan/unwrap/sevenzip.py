@@ -22,14 +22,12 @@ from icapscan.unwrap.contract import Bid, Context, Evidence
 from icapscan.unwrap.events import Audience, PartEnd, PartEvent, PartFailed, Waiting
 from icapscan.unwrap.gate import Stop
 from icapscan.unwrap.members import Members, spent
-from icapscan.unwrap.passwords import STANDARD
 
 LISTING_MAX = 8 * MIB
 """Of what 7-Zip lists; `Limits.parts` entries of ordinary length are 3 MiB."""
 ALONE_MAX = 100
 """Members that are taken out one by one, where their sizes are not known or the archive is damaged."""
 _READ = 64 * KIB
-_PASSWORDS = ("", *STANDARD)
 
 
 @cache
@@ -142,13 +140,13 @@ class _Failed(Exception):
 def unpack(store: PartStore, members: Members, done: set[str]) -> Generator[PartEvent | Waiting, None, Outcome]:
     """The members that are not ``done`` yet. Raises `Stop` when the budget is spent."""
     try:
-        password, entries = yield from _list(store)
+        password, entries = yield from _list(store, members.context.passwords.costly)
     except _Failed as failed:
         return Outcome(0, failed.why)
     wanted = [entry for entry in entries if not entry.folder and entry.path not in done]
     try:
         if any(entry.encrypted for entry in wanted):
-            password = yield from _password(store, wanted, password)
+            password = yield from _password(store, wanted, (password, "", *members.context.passwords.costly))
         if len(wanted) == len([entry for entry in entries if not entry.folder]) and _sizes_known(wanted):
             yield from _all(store, members, wanted, password)
         elif len(wanted) <= ALONE_MAX:
@@ -178,10 +176,10 @@ def unpack_named(
 # Listing
 
 
-def _list(store: PartStore) -> Generator[Waiting, None, tuple[str, list[Listed]]]:
+def _list(store: PartStore, passwords: tuple[str, ...]) -> Generator[Waiting, None, tuple[str, list[Listed]]]:
     """The password that opens the directory, and what is in it."""
     error = ""
-    for password in _PASSWORDS:
+    for password in ("", *passwords):
         yield Waiting()
         with Child(_command("l", "-slt", "-ba", password=password), store) as child:
             data = yield from child.exactly(LISTING_MAX)
@@ -225,17 +223,17 @@ def _sizes_known(entries: list[Listed]) -> bool:
 # Taking out
 
 
-def _password(store: PartStore, entries: list[Listed], known: str) -> Generator[Waiting, None, str]:
-    """A password that opens the smallest encrypted member."""
+def _password(store: PartStore, entries: list[Listed], passwords: tuple[str, ...]) -> Generator[Waiting, None, str]:
+    """A password that opens the smallest encrypted member; the first one where none does."""
     smallest = min((entry for entry in entries if entry.encrypted), key=lambda entry: entry.size or 0)
-    for password in dict.fromkeys((known, *_PASSWORDS)):
+    for password in dict.fromkeys(passwords):
         yield Waiting()
         with Child(_command("t", f"-i!{smallest.path}", password=password), store) as child:
             yield from child.exactly(LISTING_MAX)
             status, _ = child.end()
         if status == 0:
             return password
-    return known
+    return passwords[0]
 
 
 def _all(

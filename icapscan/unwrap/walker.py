@@ -20,6 +20,7 @@ from icapscan.unwrap.contract import FIRST, Bid, Context, Declared, Decoder, Evi
 from icapscan.unwrap.events import AnomalyFound, Audience, PartBegin, PartData, PartEnd, PartEvent, PartFailed, Waiting
 from icapscan.unwrap.formats import Offer, Registry, registry
 from icapscan.unwrap.gate import Gate, Stop
+from icapscan.unwrap.passwords import TEXT_MAX, Passwords
 from icapscan.unwrap.streams import Buffer
 from icapscan.unwrap.tree import Node, Opened, PartReady, WalkEvent, shortened
 
@@ -28,6 +29,7 @@ NOTES_MAX = 1000
 _NOTHING: tuple[WalkEvent, ...] = ()
 _NO_NAME = Declared()
 _CODING = "content-coding"
+_STANDARD = Passwords()
 
 
 class Walker:
@@ -38,8 +40,8 @@ class Walker:
     """
 
     __slots__ = (
-        "_anomalies", "_budget", "_coding", "_failures", "_gate", "_halted", "_new_store", "_out", "_over", "_paths",
-        "_reasons", "_registry", "_root", "_stack", "idle",
+        "_anomalies", "_budget", "_coding", "_complete", "_failures", "_gate", "_halted", "_new_store", "_out", "_over",
+        "_passwords", "_paths", "_reasons", "_registry", "_root", "_stack", "idle",
     )  # fmt: skip
 
     def __init__(
@@ -51,11 +53,14 @@ class Walker:
         content_encoding: bytes = b"",
         declared: Declared = _NO_NAME,
         formats: Registry | None = None,
+        passwords: Passwords | None = None,
     ) -> None:
         self._budget = budget
         self._new_store = new_store
         self._coding = content_encoding
         self._registry = formats or registry()
+        self._passwords = passwords or _STANDARD
+        self._complete = False
         self._root = Node("", declared, virgin, 0, 0, Audience.ALL)
         self._gate: Gate | None = None
         self._stack: list[Node] = []
@@ -90,8 +95,8 @@ class Walker:
 
     @property
     def busy(self) -> bool:
-        """Parts wait to be read whole: `steps` gets on with them."""
-        return bool(self._stack)
+        """Parts wait to be read whole: `steps` gets on with them, at the end only where a text may be the password."""
+        return bool(self._stack) and (self._complete or not self._passwords.listening)
 
     @property
     def waiting(self) -> Waiting | None:
@@ -100,7 +105,7 @@ class Walker:
 
     def steps(self) -> Iterator[Iterable[WalkEvent]]:
         """Read parts whole, a bounded step at a time. May be given up at any step and be begun again."""
-        while self._stack:
+        while self.busy:
             self._budget.work()
             self._step()
             self._budget.rest()
@@ -109,6 +114,7 @@ class Walker:
     def finish(self) -> Iterator[Iterable[WalkEvent]]:
         """The body is complete: all that is left, a bounded step at a time. The virgin part is ready last."""
         root = self._root
+        self._complete = True
         if self._budget.spent is not None:
             self._halt()
         else:
@@ -197,7 +203,15 @@ class Walker:
     def _ready(self, node: Node) -> None:
         if not node.ended:
             node.ended = True
+            if self._passwords.listening:
+                self._listen(node)
             self._out.append(node.ready())
+
+    def _listen(self, node: Node) -> None:
+        declared = node.declared
+        if declared.media_type.startswith("text/") or node.audience is Audience.CLAMD:  # the subject is in the skeleton
+            text = bytes(next(iter(node.store.pieces(0, TEXT_MAX)), b""))
+            self._passwords.hear(text, declared.media_type, declared.charset)
 
     # Decoders
 
@@ -236,7 +250,7 @@ class Walker:
     def _context(self, declared: Declared, bid: Bid) -> Context:
         if self._gate is None:
             self._gate = Gate(self._budget)
-        return Context(self._budget, self._gate, declared, bid)
+        return Context(self._budget, self._gate, declared, bid, self._passwords)
 
     def _run(self, node: Node, opened: Opened, step: Callable[..., Iterable[PartEvent]], *data: Buffer) -> None:
         """Let a decoder that is fed take a step."""

@@ -12,6 +12,7 @@ from icapscan.store import PartStore, Purse
 from icapscan.unwrap.contract import FIRST, Bid, Context, Declared, Evidence, Format, WholeDecoder
 from icapscan.unwrap.events import AnomalyFound, PartBegin, PartData, PartEnd, PartEvent, PartFailed, Waiting
 from icapscan.unwrap.gate import Gate
+from icapscan.unwrap.passwords import Passwords
 from icapscan.unwrap.tree import PartReady
 from icapscan.unwrap.walker import Walker
 
@@ -114,7 +115,14 @@ def _events(decoder: object, data: bytes, split: Iterable[bytes] | None) -> Iter
         store.close()
 
 
-def walk(data: bytes, *, name: str = "", limits: Limits | None = None, piece: int = 65536) -> Got:
+def walk(
+    data: bytes,
+    *,
+    name: str = "",
+    limits: Limits | None = None,
+    piece: int = 65536,
+    passwords: Passwords | None = None,
+) -> Got:
     """``data`` through the walker with all formats."""
     limits = limits or Limits()
     got = Got(limits)
@@ -125,6 +133,7 @@ def walk(data: bytes, *, name: str = "", limits: Limits | None = None, piece: in
         lambda: PartStore(purse, limits),
         virgin,
         declared=Declared((name,) if name else ()),
+        passwords=passwords,
     )
 
     def handle(events: Iterable[object]) -> None:
