@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypeVar
 
+from icapscan.findings import Reason
 from icapscan.store import PartStore
 from icapscan.unwrap import zip_headers as zh
 from icapscan.unwrap.contract import Bid, Context, Evidence
-from icapscan.unwrap.events import PartEvent, Waiting
+from icapscan.unwrap.events import PartBegin, PartEnd, PartEvent, PartFailed, Waiting
 from icapscan.unwrap.gate import Stop
 from icapscan.unwrap.members import Members, spent
+from icapscan.unwrap.ole_file import MAGIC as OLE_MAGIC
 from icapscan.unwrap.streams import Buffer
 from icapscan.unwrap.zip_directory import tail_archive
 from icapscan.unwrap.zip_entries import DirectoryView
@@ -93,6 +95,30 @@ class EmbeddedZipDecoder:
         begin = tail_archive(store.reader())
         if begin is None:
             return
+        events = self._views(store, begin)
+        yield from self._scattered(events) if store.reader()[:8] == OLE_MAGIC else events
+
+    def _scattered(self, events: Iterator[PartEvent | Waiting]) -> Iterator[PartEvent | Waiting]:
+        """In an OLE2 file: an embedded document lies there in sectors of any order, so most of such a zip is no zip.
+
+        The streams, with their sectors in order, are parts of their own. What no reader can decode from here is an
+        anomaly, not a failure: else every presentation with an embedded document would be one that nobody can scan.
+        """
+        growing: set[str] = set()
+        for event in events:
+            if isinstance(event, PartBegin):
+                growing.add(event.path)
+            elif isinstance(event, PartEnd):
+                growing.discard(event.path)
+            if isinstance(event, PartFailed) and event.reason is Reason.MALFORMED:
+                yield from self._members.anomaly("zip-scattered")
+                if event.path in growing:
+                    growing.discard(event.path)
+                    yield PartEnd(event.path)
+            else:
+                yield event
+
+    def _views(self, store: PartStore, begin: int) -> Iterator[PartEvent | Waiting]:
         stream = StreamView(self._members, True, begin)
         try:
             for piece in store.pieces(begin):

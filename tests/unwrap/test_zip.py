@@ -388,6 +388,17 @@ def test_a_disk_image_full_of_archives_is_not_read_as_one() -> None:
     assert behind.contents == [EVIL, GOOD]
 
 
+def test_a_zip_whose_sectors_are_scattered_in_an_ole2_file_is_no_damaged_zip() -> None:
+    damaged = bytearray(made_zip(Made(b"a", GOOD), Made(b"b", EVIL)))
+    at = damaged.find(b"PK\3\4", 4)
+    damaged[at + 31 : at + 50] = bytes(19)
+    padding = bytes(9000)
+    ole = drive(ZIP, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + padding + bytes(damaged) + padding)
+    assert ole.contents[0] == GOOD and not ole.failures and "zip-scattered" in ole.kinds
+    program = drive(ZIP, b"MZ" + padding + bytes(damaged) + padding)
+    assert program.contents[0] == GOOD and program.reasons == {Reason.MALFORMED}
+
+
 def test_who_gets_the_members() -> None:
     got = drive(ZIP, made_zip(Made(b"a", GOOD), Made(b"b", EVIL, 93, zstandard.compress(EVIL))))
     assert [begin.audience for begin in got.begins.values()] == [Audience.NOT_CLAMD, Audience.ALL]
