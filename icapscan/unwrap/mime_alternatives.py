@@ -33,7 +33,9 @@ _TICK = AnomalyFound(Anomaly("alternative-readings"))
 """Told again and again while readings are tried, so that whoever iterates can breathe in between."""
 
 _OTHER_BASE64: tuple[dict[str, object], ...] = tuple(
-    {"base64": reading} for reading in Base64Reading if reading not in (Base64Reading.LENIENT, Base64Reading.URL_SAFE)
+    {"base64": reading}
+    for reading in Base64Reading
+    if reading not in (Base64Reading.LENIENT, Base64Reading.URL_SAFE, Base64Reading.AS_TEXT)
 )
 _CHOICES: dict[AnyDoubt, tuple[dict[str, object], ...]] = {
     FieldDoubt.JUNK_LINE: (
@@ -52,6 +54,7 @@ _CHOICES: dict[AnyDoubt, tuple[dict[str, object], ...]] = {
     Doubt.JUNK: (*_OTHER_BASE64, {"encoding": RAW}),
     Doubt.PADDING: (*_OTHER_BASE64, {"encoding": RAW}),
     Doubt.CUT: (*_OTHER_BASE64, {"encoding": RAW}),
+    Doubt.TRUNCATED: ({"base64": Base64Reading.AS_TEXT},),
     Doubt.URL_SAFE: ({"base64": Base64Reading.URL_SAFE},),
     Doubt.ESCAPE: ({"quoted": QuotedReading.DROP}, {"quoted": QuotedReading.DROP_ALL}, {"encoding": RAW}),
     Doubt.LOWER_CASE: ({"quoted": QuotedReading.DROP_ALL},),

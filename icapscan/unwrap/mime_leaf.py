@@ -98,8 +98,12 @@ class Leaf:
             doubts.discard(Doubt.LOWER_CASE)
         for doubt in doubts:
             self._reading.doubt(doubt, self._key)
-        if self._failure is None and (Doubt.BROKEN in doubts or (Doubt.ESCAPE in doubts and not text)):
+        if self._failure is not None:
+            return
+        if Doubt.BROKEN in doubts or (Doubt.ESCAPE in doubts and not text):
             self._failure = Reason.MALFORMED, "The content is not encoded as its Content-Transfer-Encoding says."
+        elif not text and Doubt.TRUNCATED in doubts and Doubt.JUNK not in doubts and Doubt.PADDING not in doubts:
+            self._failure = Reason.MALFORMED, "The base64 ends in the middle of a byte."
 
     def _in_skeleton(self, decoded: bytes) -> bool:
         """Put a small part into the skeleton; whether it is there."""

@@ -26,6 +26,8 @@ class Doubt(enum.Enum):
     """Padding in the middle, or too much or too little of it."""
     CUT = "base64-cut"
     """The last quad is not complete."""
+    TRUNCATED = "base64-truncated"
+    """And what there is of it shows that something is missing, not only the padding."""
     URL_SAFE = "base64-url-safe"
     """``-`` or ``_`` of RFC 4648 section 5."""
     BROKEN = "base64-broken"
@@ -84,6 +86,8 @@ class Base64Reading(enum.Enum):
     """Leave out the first line that is not blank."""
     UNTIL_BLANK = "until-blank"
     """Only what stands before the first blank line."""
+    AS_TEXT = "as-text"
+    """Nothing is decoded, line ends are left out: what Python's library gives where the last quad has one character."""
 
 
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
@@ -185,6 +189,8 @@ class Base64:
         pending, self._pending = self._pending, b""
         if pending:
             self.doubts.add(Doubt.CUT)
+            if _leftover(pending):
+                self.doubts.add(Doubt.TRUNCATED)
         return _quad(pending)
 
     def _careful(self, data: bytes) -> bytes:
@@ -245,6 +251,26 @@ class Base64:
 def _quad(rest: bytes) -> bytes:
     """What two or three characters of a quad are worth."""
     return pybase64.b64decode(rest + b"=" * (4 - len(rest))) if len(rest) > 1 else b""
+
+
+def _leftover(rest: bytes) -> bool:
+    """Whether one to three characters hold bits that the bytes before them do not use: more was to come."""
+    return len(rest) == 1 or _ALPHABET.index(rest[-1]) & (15 if len(rest) == 2 else 3) != 0
+
+
+class AsText:
+    """Text that was called base64, its line ends left out."""
+
+    __slots__ = ("doubts",)
+
+    def __init__(self) -> None:
+        self.doubts: set[Doubt] = set()
+
+    def feed(self, data: bytes) -> bytes:
+        return data.translate(None, b"\r\n")
+
+    def finish(self) -> bytes:
+        return b""
 
 
 class Base64Lines:
@@ -313,6 +339,8 @@ _BY_LINE = frozenset(
 
 def base64(reading: Base64Reading) -> Transfer:
     """A decoder of base64 in this reading."""
+    if reading is Base64Reading.AS_TEXT:
+        return AsText()
     if reading in _BY_LINE:
         return Base64Lines(reading)
     return Base64(reading)

@@ -19,6 +19,10 @@ _NAME = re.compile(
     r"|\.[rsz]\d\d$|\.[ac]\d\d$",  # x.r00 (rar), x.z01 (zip), x.a01 (arj), x.c00 (ace)
     re.I,
 )
+_CUT = re.compile(r"^x[a-z]{2,3}$|[._-][a-z]?a[a-z]$|[._-]\d{2,4}$")
+"""What `split` calls its pieces where the name before it says nothing. The last one may show what it is a piece of."""
+_ENDS = (b"\xc4\x3d\x7b\0\x40\7\0", b"\x1d\x77\x56\x51\3\5\4\0")
+"""The last block of a rar archive, of version 4 and 5."""
 _KNOWN = (b"PK", b"Rar!", b"7z\xbc\xaf", b"MSCF")
 """First bytes of what other formats open; they find out about volumes themselves."""
 
@@ -32,20 +36,26 @@ class VolumeFormat:
         names = evidence.declared.names
         if not names or evidence.first.startswith(_KNOWN):
             return Bid.NO
-        return Bid.MAYBE if any(_NAME.search(name) for name in names) else Bid.NO
+        return Bid.MAYBE if any(_NAME.search(name) or _CUT.search(name) for name in names) else Bid.NO
 
     def open(self, context: Context) -> VolumeDecoder:
-        return VolumeDecoder(context)
+        return VolumeDecoder(context, any(_NAME.search(name) for name in context.declared.names))
 
 
 class VolumeDecoder:
-    """Says that this is a piece of something."""
+    """Says that this is a piece of something: by its name alone where that is ``sure``, else by its end."""
 
-    __slots__ = ("_members",)
+    __slots__ = ("_members", "_sure")
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, sure: bool) -> None:
         self._members = Members(context)
+        self._sure = sure
 
     def read(self, store: PartStore) -> Iterator[PartEvent]:
+        longest = max(map(len, _ENDS))
+        end = b"".join(bytes(piece) for piece in store.pieces(max(0, store.size - longest)))
+        if not self._sure and not end.endswith(_ENDS):
+            return
         yield from self._members.anomaly("multi-volume")
-        yield PartFailed("", Reason.UNSUPPORTED, "By its name this is one volume of an archive that has several.")
+        shown = "name" if self._sure else "name and its end"
+        yield PartFailed("", Reason.UNSUPPORTED, f"By its {shown} this is one volume of an archive that has several.")

@@ -1,7 +1,4 @@
-"""``python -m tests.corpus.report [WORD]``: the corpus by subset and rule, and every row that fails a rule.
-
-``--pending`` writes what fails now, without a listed exception, to ``pending.tsv``.
-"""
+"""``python -m tests.corpus.report [WORD]``: the corpus by subset and rule, and every row that fails a rule."""
 
 from __future__ import annotations
 
@@ -11,15 +8,14 @@ from collections import defaultdict
 
 from icapscan.limits import MIB
 from tests.conftest import corpus_folder, corpus_rows
-from tests.corpus.rules import HERE, listed, problems, rules_of, subset
+from tests.corpus.rules import listed, problems, rules_of, subset
 from tests.corpus.walk import walk
 
 
 def main(arguments: list[str]) -> None:
     """Walk the corpus, or the rows whose path has WORD in it, and print what came of it."""
-    words = [word for word in arguments if not word.startswith("-")]
     folder = corpus_folder()
-    rows = [row for row in corpus_rows(folder) if all(word in row["path"] for word in words)]
+    rows = [row for row in corpus_rows(folder) if all(word in row["path"] for word in arguments)]
     exceptions = listed("exceptions.tsv")
     table: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0, 0]))
     failing: list[tuple[str, str, str]] = []
@@ -48,12 +44,6 @@ def main(arguments: list[str]) -> None:
         f"{len(rows)} files in {time.monotonic() - began:.1f} s; {len(failing)} rules fail; "
         f"memory grew by {grown / MIB:.0f} MiB; slowest {slowest[1]} with {slowest[0]:.2f} s"
     )
-    if "--pending" in arguments:
-        with open(HERE / "pending.tsv", "w", encoding="utf-8") as file:
-            file.write(
-                "# Rows that fail a rule until the decoder that they need is there. Nothing here is an excuse.\n"
-            )
-            file.writelines("\t".join(line) + "\n" for line in failing)
 
 
 if __name__ == "__main__":

@@ -21,12 +21,13 @@ from icapscan.engines.rules import compile_rules
 from icapscan.engines.settings import ClamdSettings, YaraSettings
 from icapscan.engines.yara import YaraEngine
 from icapscan.findings import Finding, Level, Verdict
-from icapscan.limits import Limits
+from icapscan.limits import MIB, Limits
 from icapscan.pipeline import Scanner, Subject
 from icapscan.store import Purse
 
 # The EICAR test string, cut in two so that this file is not taken for it.
 EICAR = rb"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR-" + rb"STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
+LEAF_MAX = 1 * MIB
 _FORMS = {
     "mime": Form.MAIL,
     "mime-evasion": Form.MAIL,
@@ -46,6 +47,8 @@ class Facts(Struct, kw_only=True):
     path: str
     hashes: set[str]
     """SHA-256 of every part, and of each with CRLF turned into LF."""
+    other_line_ends: set[str]
+    """SHA-256 of every part as readers give it that turn LF into CRLF, or keep the line end before a delimiter."""
     eicar: bool
     """A part has the EICAR string."""
     verdicts: list[Verdict]
@@ -81,14 +84,19 @@ class Spy:
 
     def __init__(self) -> None:
         self.hashes: set[str] = set()
+        self.other_line_ends: set[str] = set()
         self.eicar = False
 
     def scan_now(self, part: Part, seconds: float) -> Report:
         """Look at one part."""
         data = bytes(part.store.view())
         self.hashes.add(part.store.sha256())
-        if b"\r\n" in data:
-            self.hashes.add(hashlib.sha256(data.replace(b"\r\n", b"\n")).hexdigest())
+        text = data.replace(b"\r\n", b"\n") if b"\r\n" in data else data
+        if text is not data:
+            self.hashes.add(hashlib.sha256(text).hexdigest())
+        if part.media_type and len(text) < LEAF_MAX:
+            for other in (text + b"\n", text.replace(b"\n", b"\r\n")):
+                self.other_line_ends.add(hashlib.sha256(other).hexdigest())
         self.eicar |= EICAR in data
         return Report(self.name)
 
@@ -104,9 +112,11 @@ class Spy:
         """Nothing to free."""
 
 
-def walk(folder: Path, rows: Iterable[dict[str, str]], clamd: str = "") -> Iterator[Facts]:
+def walk(
+    folder: Path, rows: Iterable[dict[str, str]], clamd: str = "", limits: Limits | None = None
+) -> Iterator[Facts]:
     """The facts of each row's file, scanned with the shipped YARA rules, and with clamd where its address is given."""
-    spy, limits = Spy(), Limits()
+    spy, limits = Spy(), limits or Limits()
     engines: list[Engine] = [spy, YaraEngine(YaraSettings(), compile_rules())]
     if clamd:
         engines.append(ClamdEngine(ClamdSettings(address=(clamd,)), connections=4))
@@ -114,7 +124,7 @@ def walk(folder: Path, rows: Iterable[dict[str, str]], clamd: str = "") -> Itera
     scanner = Scanner(fanout, limits, Purse(limits.memory, limits.disk))
     with asyncio.Runner() as runner:
         for row in rows:
-            spy.hashes, spy.eicar = set(), False
+            spy.hashes, spy.other_line_ends, spy.eicar = set(), set(), False
             began, peak = time.process_time(), _peak()
             crash = ""
             verdicts: list[Verdict] = []
@@ -125,6 +135,7 @@ def walk(folder: Path, rows: Iterable[dict[str, str]], clamd: str = "") -> Itera
             yield Facts(
                 path=row["path"],
                 hashes=spy.hashes,
+                other_line_ends=spy.other_line_ends,
                 eicar=spy.eicar,
                 verdicts=verdicts or [Verdict(Level.UNSCANNED)],
                 cpu=time.process_time() - began,
