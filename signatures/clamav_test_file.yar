@@ -7,8 +7,10 @@ rule ClamAV_Test_File : test
 {
     meta:
         description = "ClamAV test file clam.exe"
-        reference = "https://github.com/Cisco-Talos/clamav/blob/main/unit_tests/clamscan/allmatch_test.py"
+        severity = "low"
         verdict = "infected"
+        reference = "https://github.com/Cisco-Talos/clamav/blob/main/unit_tests/clamscan/allmatch_test.py"
+        false_positives = "None: only this file, by its SHA-256; it is harmless and meant to be found"
     condition:
         filesize == 544 and
         hash.sha256(0, filesize) == "71e7b604d18aefd839e51a39c88df8383bb4c071dc31f87f00a2b5df580d4495"
@@ -18,8 +20,10 @@ rule ClamAV_Test_File_Imports : test
 {
     meta:
         description = "ClamAV test file clam.exe, stored inside another file"
-        reference = "https://github.com/Cisco-Talos/clamav/blob/main/unit_tests/clamscan/allmatch_test.py"
+        severity = "low"
         verdict = "infected"
+        reference = "https://github.com/Cisco-Talos/clamav/blob/main/unit_tests/clamscan/allmatch_test.py"
+        false_positives = "Texts and rule files that hold the import names in this order with their zero bytes"
     strings:
         // KERNEL32.DLL 00 00 ExitProcess 00 USER32.DLL 00 CLAMessageBoxA
         $imports = {

@@ -6,8 +6,10 @@ rule Eicar_Test_File : test
 {
     meta:
         description = "EICAR anti-virus test file"
-        reference = "https://www.eicar.org/download-anti-malware-testfile/"
+        severity = "low"
         verdict = "infected"
+        reference = "https://www.eicar.org/download-anti-malware-testfile/"
+        false_positives = "None: only the test file itself, which is harmless and meant to be found"
     strings:
         $eicar = {
             58 35 4F 21 50 25 40 41 50 5B 34 5C 50 5A 58 35 34 28 50 5E 29 37

@@ -183,17 +183,45 @@ def test_plain_things_are_no_match(what: str) -> None:
     assert findings(PLAIN[what], f"plain {what}") == []
 
 
-def test_every_rule_has_samples_and_says_what_it_means() -> None:
-    covered = {*SAMPLES, *NAMES, *TEST_FILES, "Standard_Password"}
-    seen = set()
-    for file in shipped_rules().glob("*.yar"):
+METADATA = {"description", "severity", "verdict", "reference", "false_positives"}
+CLASSES = {
+    "scripts and programs in names with two endings": ("Name_Double_Extension",),
+    "or turned by a right-to-left character, or hidden by a class identifier": (
+        "Name_Right_To_Left", "Name_Class_Identifier",
+    ),
+    "LNK, HTA and WSF": ("Shortcut_File", "HTML_Application", "Script_Host_File"),
+    "macros that run by themselves and start programs": ("Macro_Starts_Program",),
+    "XLM and DDE": ("Excel4_Macro", "Symbolic_Link_Macro", "DDE_Link", "DDE_Formula_In_Text"),
+    "equation objects in RTF": ("Equation_Object",),
+    "PDF Launch and JavaScript": ("PDF_Launch", "PDF_JavaScript_Acts"),
+    "HTML smuggling": ("HTML_Smuggling",),
+    "OneNote with embedded programs": ("OneNote_Program",),
+    "disk images with a program": ("Disk_Image_Program", "Disk_Image_Member"),
+}  # fmt: skip
+"""What rules are shipped for."""
+
+
+def rules() -> dict[str, dict[str, str]]:
+    """The metadata of every rule in every shipped file, by name."""
+    found: dict[str, dict[str, str]] = {}
+    for file in shipped_rules().rglob("*.yar*"):
         for private, name, text in re.findall(r"^(private )?rule (\w+)(.*?)^}", file.read_text(), re.M | re.S):
-            if private:
-                continue
-            seen.add(name)
-            meta = dict(re.findall(r'^\s+(\w+) = "((?:[^"\\]|\\.)*)"', text.partition("condition:")[0], re.M))
-            assert {"description", "reference", "verdict"} <= set(meta), name
-            if name not in TEST_FILES:
-                assert {"severity", "false_positives"} <= set(meta), name
-                assert meta["verdict"] == "suspicious" and meta["severity"] in ("low", "medium", "high"), name
-    assert seen == covered
+            assert name not in found, name
+            if not private:
+                meta = text.partition("condition:")[0]
+                found[name] = dict(re.findall(r'^\s+(\w+) = "((?:[^"\\]|\\.)*)"', meta, re.M))
+    return found
+
+
+def test_every_rule_has_samples_and_says_what_it_means() -> None:
+    shipped = rules()
+    assert set(shipped) == {*SAMPLES, *NAMES, *TEST_FILES, "Standard_Password"}
+    for name, meta in shipped.items():
+        assert set(meta) >= METADATA and all(len(meta[key]) > 2 for key in METADATA), name
+        assert meta["severity"] in ("low", "medium", "high"), name
+        assert meta["verdict"] == ("infected" if name in TEST_FILES else "suspicious"), name
+        assert meta["reference"].startswith("https://"), name
+
+
+def test_every_class_has_its_rules() -> None:
+    assert {rule for group in CLASSES.values() for rule in group} <= set(rules())
