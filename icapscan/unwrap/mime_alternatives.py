@@ -16,6 +16,7 @@ import msgspec.structs
 from icapscan.findings import Anomaly, Reason
 from icapscan.limits import Budget
 from icapscan.store import PartStore
+from icapscan.unwrap import byteranges
 from icapscan.unwrap.events import AnomalyFound, PartBegin, PartData, PartEnd, PartEvent, PartFailed
 from icapscan.unwrap.gate import Gate
 from icapscan.unwrap.mime_entity import EntityDoubt
@@ -73,6 +74,12 @@ class _Quiet(Gate):
 
 def alternatives(gate: Gate, quiet: Gate, start: Start, first: Reading, store: PartStore) -> Iterator[PartEvent]:
     """The events of all further readings. Raises `Stop` when the budget is spent."""
+    yield from _others(gate, quiet, start, first, store)
+    if start.entity is not None and start.entity.media_type == byteranges.MEDIA_TYPE:
+        yield from byteranges.joined(gate, (*start.entity.boundaries, b"")[0], store)
+
+
+def _others(gate: Gate, quiet: Gate, start: Start, first: Reading, store: PartStore) -> Iterator[PartEvent]:
     queue = deque(_next(STRICT, first, store))
     if not queue:
         return
