@@ -214,7 +214,7 @@ class Lz4Legacy:
 
         try:
             return bytes(lz4.block.decompress(block, uncompressed_size=_LEGACY_BLOCK))
-        except (RuntimeError, ValueError, MemoryError) as error:
+        except (lz4.block.LZ4BlockError, RuntimeError, ValueError, MemoryError) as error:
             raise Broken(str(error)) from error
 
     def copy(self) -> None:

@@ -168,7 +168,8 @@ class SmimeFormat:
     """DER or BER with a content type of PKCS #7 at its start."""
 
     name = "smime"
-    prefixes = (b"\x30\x80", b"\x30\x81", b"\x30\x82", b"\x30\x83", b"\x30\x84")
+    prefixes = tuple(bytes([0x30, length]) for length in range(0x0B, 0x85))
+    """A SEQUENCE of any length that an object can have: one of less than 128 bytes has it in this byte."""
 
     def bid(self, evidence: Evidence) -> Bid:
         """The object identifier stands within the first bytes."""

@@ -32,7 +32,7 @@ class Unpacker:
         self.size = 0
         """Bytes of output so far."""
         self.used = 0
-        """Bytes of input so far."""
+        """Bytes of input so far; after damage those before it, where a failed step can be taken back."""
         self.crc = 0
         """CRC-32 of the output so far."""
 
@@ -52,7 +52,7 @@ class Unpacker:
         yield from self._piece(b"")
 
     def _piece(self, data: Buffer) -> Generator[bytes, None, int]:
-        stream = self._stream
+        stream, size = self._stream, len(data)
         while True:
             limit = self._gate.room()
             before = stream.copy()
@@ -62,7 +62,8 @@ class Unpacker:
                 self._gate.stop(str(error))
             except Broken as error:
                 if before is not None:
-                    yield from self._salvage(before, data)
+                    rest = yield from self._salvage(before, data)
+                    self.used += size - len(rest)
                 raise Stop(Reason.MALFORMED, f"The compressed data is damaged: {error}.") from None
             if out:
                 yield from self._count(out)
@@ -80,11 +81,15 @@ class Unpacker:
         if not within:
             self._gate.stop()
 
-    def _salvage(self, stream: Stream, data: Buffer) -> Generator[bytes, None, None]:
-        """What a failed step had decoded before the error: again from a copy, with less and less input at once."""
+    def _salvage(self, stream: Stream, data: Buffer) -> Generator[bytes, None, Buffer]:
+        """What a failed step had decoded before the error: again from a copy, with less and less input at once.
+
+        Returns the input from the byte on that is wrong.
+        """
         for size in _SALVAGE_SIZES:
             stream, data = yield from self._advance(stream, bytes(data), size)
-        yield from self._advance(stream, data, 1, limit=1)
+        _, data = yield from self._advance(stream, data, 1, limit=1)
+        return data
 
     def _advance(
         self, stream: Stream, data: Buffer, size: int, limit: int = PIECE

@@ -277,13 +277,16 @@ class StreamView:
             if given < block and not self._final and not (bounded and given == left):
                 return
             given = min(given, block)
+        before = unpacker.used
         try:
             used = yield from self._output(seen, unpacker.run(bytes(self._buffer[:given])))
         except Stop as stop:
-            if stop.reason is not Reason.MALFORMED:
-                yield from self._fail(seen, stop.reason, stop.detail)
-                raise
+            seen.used = unpacker.used
             yield from self._fail(seen, stop.reason, stop.detail)
+            if stop.reason is not Reason.MALFORMED:
+                raise
+            self._drop(unpacker.used - before)
+            self.overrun.append(seen.start)  # it may be none of this: another reader looks for members in it
             return
         self._drop(used)
         seen.used, seen.crc, seen.size = unpacker.used, unpacker.crc, unpacker.size

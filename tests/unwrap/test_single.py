@@ -236,3 +236,9 @@ def test_any_split_gives_the_same_parts(sample: tuple[str, bytes], cuts: list[in
     kind, data = sample
     whole, split = drive(FORMATS[kind], data), drive(FORMATS[kind], data, split=pieces(data, cuts))
     assert (split.parts, split.failures, split.anomalies) == (whole.parts, whole.failures, whole.anomalies)
+
+
+def test_a_damaged_block_of_a_legacy_lz4_stream_is_told() -> None:
+    got = unpack("lz4", b"\x02\x21\x4c\x18" + struct.pack("<I", 8) + b"\xff" * 8)
+    assert got.reasons == {Reason.MALFORMED}
+    assert "damaged" in next(iter(got.failures)).detail

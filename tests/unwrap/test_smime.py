@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 
 from hypothesis import given
@@ -11,6 +12,7 @@ from icapscan.findings import Reason
 from icapscan.limits import MIB, Limits
 from icapscan.unwrap.contract import Declared
 from icapscan.unwrap.smime import SMIME
+from tests.unwrap.archive_driver import walk
 from tests.unwrap.coders import cms, der
 from tests.unwrap.samples_mime import EICAR
 from tests.unwrap.unpacked import Unpacked
@@ -67,3 +69,10 @@ def test_cut_off_is_malformed_or_told_as_far_as_it_goes() -> None:
 def test_nothing_in_the_input_raises(junk: bytes, at: int) -> None:
     for whole in (cms(2, EICAR), cms(2, EICAR, pieces=10), compressed(zlib.compress(EICAR))):
         unpack(whole[:at] + junk + whole[at + len(junk) :])
+
+
+def test_short_objects_are_opened_too() -> None:
+    """Below 128 bytes the length of the whole object is one byte of any value."""
+    for size in (1, 20, 40, 68, 75, 100):
+        body = cms(2, EICAR[:1] * size)
+        assert hashlib.sha256(EICAR[:1] * size).hexdigest() in walk(body).leaves.values()

@@ -404,3 +404,15 @@ def test_who_gets_the_members() -> None:
     assert [begin.audience for begin in got.begins.values()] == [Audience.NOT_CLAMD, Audience.ALL]
     got = drive(ZIP, made_zip(Made(b"a", EVIL, local_name=b"b")))
     assert [begin.audience for begin in got.begins.values()] == [Audience.NOT_CLAMD, Audience.ALL]
+
+
+def test_members_within_damaged_data_are_found_however_it_is_split() -> None:
+    """What is damaged may be no data at all: headers in it are looked for, too, and the split does not matter."""
+    inner = made_zip(Made(b"inner", EVIL, method=0), directory=False)
+    stored = b"\0" + struct.pack("<HH", len(inner), len(inner) ^ 0xFFFF) + inner
+    data = made_zip(Made(b"outer", GOOD, packed=stored + b"\xff" * 20), directory=False)
+    got = unpack(data)
+    assert EVIL in got.contents and Reason.MALFORMED in got.reasons
+    for cuts in ([40, 60], range(0, len(data), 7), [len(data) - 10]):
+        split = drive(ZIP, data, split=pieces(data, cuts))
+        assert (split.parts, split.failures) == (got.parts, got.failures)
