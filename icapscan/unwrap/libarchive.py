@@ -67,7 +67,7 @@ KINDS = (
     Kind("xar", ("xar",), (b"xar!",)),
     Kind("rpm", ("cpio",), (b"\xed\xab\xee\xdb",)),
     Kind("compress", ("raw",), (b"\x1f\x9d",), suffix=".Z"),
-    Kind("iso", ("iso9660",), ()),
+    Kind("iso", ("iso9660",), (), needs=_ISO),
 )
 
 

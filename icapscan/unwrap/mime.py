@@ -86,16 +86,18 @@ class MimeFormat:
 
     def open(self, context: Context) -> MimeDecoder:
         """A decoder for one message or multipart."""
-        declared = context.declared
+        return MimeDecoder(context, self.start(context.declared, context.bid))
+
+    def start(self, declared: Declared, bid: Bid) -> Start:
+        """What a decoder begins with, for a part that this format bids on; ``sanitize/`` begins with the same."""
         skeleton, covered = not declared.in_skeleton, declared.in_skeleton
         if declared.media_type.startswith("multipart") or b"boundary" in declared.content_type.lower():
             described = entity(Fields(types=_types(declared)))
             if not declared.content_type:  # nobody told us the boundary, which is no fault of the body
                 described = msgspec.structs.replace(described, doubts=frozenset())
             sniff = not declared.media_type.startswith("multipart")
-            return MimeDecoder(context, Start(described, sniff and not described.boundaries, 0, skeleton, covered))
-        needed = 0 if context.bid is Bid.YES else 1
-        return MimeDecoder(context, Start(None, False, needed, skeleton, covered))
+            return Start(described, sniff and not described.boundaries, 0, skeleton, covered)
+        return Start(None, False, 0 if bid is Bid.YES else 1, skeleton, covered)
 
 
 class UndeclaredFormat:
