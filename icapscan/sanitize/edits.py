@@ -89,15 +89,15 @@ class Edits:
     def _pieces(self, store: PartStore, end: int) -> Iterator[bytes | memoryview]:
         at = 0
         for edit in self._edits:
-            yield from _virgin(store, at, edit.offset)
+            yield from virgin(store, at, edit.offset)
             for start in range(0, len(edit.data), READ_SIZE):
                 yield memoryview(edit.data)[start : start + READ_SIZE]
             at = edit.end
-        yield from _virgin(store, at, end)
+        yield from virgin(store, at, end)
 
 
-def _virgin(store: PartStore, start: int, end: int) -> Iterator[bytes | memoryview]:
-    """The bytes of the virgin body from ``start`` to ``end``."""
+def virgin(store: PartStore, start: int, end: int) -> Iterator[bytes | memoryview]:
+    """The bytes of a body from ``start`` to ``end``, in pieces of at most `READ_SIZE`."""
     if start >= end:
         return
     left = end - start

@@ -1,0 +1,168 @@
+"""One part of a message: cleaned and encoded again, or replaced by a notice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+import msgspec.structs
+from msgspec import Struct
+
+from icapscan.findings import PartPath
+from icapscan.limits import MIB
+from icapscan.sanitize.contract import Cleaned, Reference, Removed, Target
+from icapscan.sanitize.edits import Edit
+from icapscan.sanitize.mail_encode import LINE, decoded, encoded, lines
+from icapscan.sanitize.mail_headers import CONTENT, OUTDATED, NotNeat, has_field, rebuilt, renamed
+from icapscan.sanitize.mail_places import Container, Opaque, Place
+from icapscan.sanitize.notice import Notice, Notices, shown
+from icapscan.store import PartStore
+from icapscan.unwrap.mime_entity import EntityDoubt
+
+PART_MAX = 64 * MIB
+"""Encoded bytes of a part that is decoded in memory to be cleaned; a larger one is replaced."""
+_ENCODING = b"content-transfer-encoding"
+_TEXT = b"Content-Type: text/plain; charset=utf-8"
+_BASE64 = b"Content-Transfer-Encoding: base64"
+
+
+class Wanted(Struct, frozen=True):
+    """A target, seen from one part."""
+
+    target: Target
+    inside: PartPath
+    """Its path within the part; empty: the part itself."""
+    other: bool
+    """It is this part in another reading than the strict one."""
+
+
+class Change(Struct, frozen=True):
+    """What is done to a message, or a piece of it."""
+
+    edits: tuple[Edit, ...] = ()
+    removed: tuple[Removed, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __add__(self, other: Change) -> Change:
+        notes = tuple(dict.fromkeys(self.notes + other.notes))
+        return Change(self.edits + other.edits, self.removed + other.removed, notes)
+
+
+class Rewriter:
+    """Makes the edits for single parts."""
+
+    __slots__ = ("_clean", "_notices", "_reference")
+
+    def __init__(
+        self, reference: Reference, clean: Callable[[bytes, Target], Cleaned | None], notices: Notices
+    ) -> None:
+        self._reference = reference
+        self._clean = clean
+        self._notices = notices
+
+    def replaced(
+        self,
+        store: PartStore,
+        box: Container,
+        place: Place,
+        path: PartPath,
+        wanted: Sequence[Wanted],
+        needles: tuple[bytes, ...],
+        signed: bool,
+        why: str = "",
+    ) -> Change:
+        """The notice in the place of the part. Raises `Opaque` where the header that it needs is not certain."""
+        alone = box.boundary is None
+        form = box.described.media_type == "multipart/form-data"
+        if not place.certain and (alone or form):
+            raise Opaque("Mail readers do not agree about its header.")
+        name, threats = _name(place, wanted), tuple(one.target.threat for one in wanted)
+        text = self._notices.text(Notice(name, threats, not alone, signed), self._reference).replace("\n", "\r\n")
+        drop, add, body = CONTENT, [_TEXT, _BASE64], lines(text.encode(), LINE, box.line_end)
+        if form:  # the field stays what it is; transfer encodings are not undone there (RFC 7578 4.7)
+            drop, add, body = drop - {b"content-disposition"}, [_TEXT], text.encode()
+        else:
+            add.append(b"Content-Disposition: inline")
+        if alone and not has_field(place.header, b"mime-version"):
+            add.insert(0, b"MIME-Version: 1.0")
+        header = rebuilt(place.header if place.certain else b"", drop | OUTDATED, add, box.line_end)
+        if alone or store.reader()[place.end : place.end + 1] not in (b"\r", b"\n", b""):
+            body += box.line_end  # nothing stands before the next delimiter that could belong to it
+        new = header + body
+        if any(needle in new for needle in needles):
+            raise Opaque("The boundary occurs in the notice.")
+        said = ", ".join(dict.fromkeys(shown(threat) for threat in threats))
+        removed = Removed(path, shown(name), said, "replaced", why)
+        return Change((Edit(place.start, place.end - place.start, new),), (removed,))
+
+    def cleaned(
+        self,
+        store: PartStore,
+        box: Container,
+        place: Place,
+        path: PartPath,
+        wanted: Sequence[Wanted],
+        needles: tuple[bytes, ...],
+    ) -> tuple[Change | None, str]:
+        """The cleaned document in the place of the part; or None, and why it was not cleaned."""
+        if not all(one.target.clean and not one.other for one in wanted):
+            return None, ""
+        data = self.content(store, place)
+        if data is None:
+            return None, "It is not encoded in a way that can be written again."
+        threats = dict.fromkeys(shown(one.target.threat) for one in wanted)
+        what: list[str] = []
+        rest, name = data, ""
+        for target in {one.inside: msgspec.structs.replace(one.target, path=one.inside) for one in wanted}.values():
+            try:
+                cleaned = self._clean(rest, target)
+            except Exception as error:  # the notice takes its place
+                return None, f"It could not be cleaned ({type(error).__name__})."
+            if cleaned is None:
+                return None, "It could not be cleaned."
+            rest, name = cleaned.data, cleaned.name or name
+            what += cleaned.what
+        if rest == data:
+            return None, "Cleaning changed nothing."
+        edits = self.encoded(store, box, place, rest, name, needles)
+        if edits is None:
+            return None, "It could not be encoded again."
+        detail = "; ".join(dict.fromkeys(what))
+        removed = Removed(path, shown(_name(place, wanted)), ", ".join(threats), "cleaned", detail)
+        return Change(edits, (removed,)), ""
+
+    def content(self, store: PartStore, place: Place, allowed: Collection[EntityDoubt] = ()) -> bytes | None:
+        """The decoded body of a part whose header and encoding leave no doubt, apart from its names, else None."""
+        doubts = place.described.doubts - {EntityDoubt.NAMES, *allowed}
+        if not place.certain or doubts or place.end - place.body > PART_MAX:
+            return None
+        body = bytes(store.reader()[place.body : place.end])
+        return decoded(body, place.encoding, place.described.media_type.startswith("text/"))
+
+    def encoded(
+        self, store: PartStore, box: Container, place: Place, data: bytes, name: str, needles: tuple[bytes, ...]
+    ) -> tuple[Edit, ...] | None:
+        """The edits that make ``data`` the content of a part, and give it ``name`` if that is not empty, else None."""
+        old = bytes(store.reader()[place.body : place.end])
+        binary = box.described.media_type == "multipart/form-data"
+        body = encoded(data, place.encoding, old, box.line_end, needles, binary)
+        if body is None:
+            return None
+        recoded = body.encoding is not place.encoding
+        drop, add = (OUTDATED | {_ENCODING}, [_BASE64]) if recoded else (OUTDATED, [])
+        header = rebuilt(place.header, drop, add, box.line_end)
+        try:
+            header = renamed(header, name, box.line_end) if name else header
+        except NotNeat:
+            return None
+        if any(needle in header for needle in needles):
+            return None
+        edits = [Edit(place.body, place.end - place.body, body.data)]
+        if header != place.header:
+            edits.append(Edit(place.start, len(place.header), header))
+        return tuple(edits)
+
+
+def _name(place: Place, wanted: Sequence[Wanted]) -> str:
+    """The file name of a part, or of what was found in it where the part has none."""
+    names = [*place.declared.names, *(name for one in wanted for name in one.target.names)]
+    return names[0] if names else ""

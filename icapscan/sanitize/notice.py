@@ -1,0 +1,139 @@
+"""The notice that takes the place of a bad part: one text, in English and Japanese, and nothing in it to be trusted.
+
+A template of one's own gets the same names as the shipped ``templates/notice.txt``: ``one`` (a part of several, or the
+whole content), ``name``, ``threats``, ``quarantine``, ``reference``, ``date``, ``host``, ``contact``, ``signed``. All
+text in them is made harmless before (`shown`).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from icapscan.errors import ConfigError
+from icapscan.sanitize.contract import Reference
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+NAME_MAX = 120
+"""Characters of a file name, or of what was found, that are shown."""
+THREATS_MAX = 10
+"""Findings that are shown of one part."""
+NOTICE_MAX = 32_768
+"""Characters of a notice; a template of one's own that makes more is not used."""
+_SHIPPED = Path(__file__).parent / "templates" / "notice.txt"
+
+
+class Notice(Struct, frozen=True):
+    """What a notice is about."""
+
+    name: str
+    """File name of the part that was removed; untrusted. Empty where it has none."""
+    threats: tuple[str, ...]
+    """What was found in it; untrusted."""
+    one: bool = True
+    """A part among others; False: the whole content of the message."""
+    signed: bool = False
+    """A digital signature was broken by the removal."""
+
+
+class Notices:
+    """Makes notices from the shipped template or one's own."""
+
+    __slots__ = ("_template",)
+
+    def __init__(self, template: str | None = None) -> None:
+        """``template`` is a file; raises `ConfigError` when it cannot be read, compiled or rendered."""
+        self._template = self._checked(template) if template is not None else None
+
+    def text(self, notice: Notice, reference: Reference) -> str:
+        """The notice with LF line ends. Where a template of one's own fails or gives nothing, the shipped one is used.
+
+        Not HTML: for a person who reads mail as text.
+        """
+        names = _names(notice, reference)
+        text = ""
+        if self._template is not None:
+            try:
+                text = self._template.render(names)
+            except Exception:  # whatever a template of one's own does: the person still gets a notice
+                text = ""
+        if not text.strip() or len(text) > NOTICE_MAX:
+            text = _shipped_template().render(names)
+        return _tidy(text)
+
+    def _checked(self, file: str) -> Template:
+        from jinja2 import TemplateError, TemplateSyntaxError
+
+        try:
+            template = _compile(Path(file).read_text("utf-8"))
+            for one in (True, False):
+                text = template.render(_names(Notice("a.exe", ("Name",), one, not one), Reference("0", "0" * one)))
+                if not text.strip():
+                    raise ConfigError(f"The template {file} makes an empty notice.")
+        except (OSError, UnicodeDecodeError) as error:
+            words = getattr(error, "strerror", None) or "it is not text in UTF-8"
+            raise ConfigError(f"The template {file} cannot be read: {words}.") from error
+        except TemplateSyntaxError as error:
+            raise ConfigError(f"The template {file}, line {error.lineno}: {error.message}.") from error
+        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+            raise ConfigError(f"The template {file} cannot be rendered: {error}.") from error
+        return template
+
+
+SHIPPED = Notices()
+
+
+def shown(text: str, most: int = NAME_MAX) -> str:
+    """Untrusted text as one harmless line: no control characters, nothing that is invisible or turns the direction of
+    writing, nothing that a mail program makes a link of; shortened with its end kept, since that tells the type.
+    """
+    if len(text) > most:
+        text = f"{text[: most - 25]}…{text[-24:]}"
+    plain = "".join(_printable(char) for char in text).strip()
+    return plain.replace("://", "[:]//")
+
+
+def _printable(char: str) -> str:
+    if char.isprintable():
+        return char
+    if char.isspace() and char not in "\x1c\x1d\x1e\x1f\x85\u2028\u2029":
+        return " "
+    return char.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+def _names(notice: Notice, reference: Reference) -> dict[str, object]:
+    """Everything that a template may use."""
+    threats = tuple(dict.fromkeys(said for threat in notice.threats if (said := shown(threat))))
+    return {
+        "one": notice.one,
+        "name": shown(notice.name),
+        "threats": threats[:THREATS_MAX] + (("…",) if len(threats) > THREATS_MAX else ()),
+        "quarantine": shown(reference.quarantine),
+        "reference": shown(reference.transaction) or "-",
+        "date": shown(reference.date),
+        "host": shown(reference.host),
+        "contact": shown(reference.contact, 2 * NAME_MAX),
+        "signed": notice.signed,
+    }
+
+
+def _tidy(text: str) -> str:
+    """Line ends as LF, one at the end; nothing that UTF-8 cannot hold."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n").strip("\n") + "\n"
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _compile(source: str) -> Template:
+    from jinja2 import Environment, StrictUndefined  # only where a notice is made
+
+    return Environment(autoescape=False, undefined=StrictUndefined).from_string(source)
+
+
+@lru_cache(maxsize=1)
+def _shipped_template() -> Template:
+    return _compile(_SHIPPED.read_text("utf-8"))
