@@ -12,6 +12,8 @@ from icapscan.unwrap.events import AnomalyFound, PartBegin, PartData, PartEnd, P
 from icapscan.unwrap.gate import STEP, Stop
 
 KEY = "text"
+_WIDE_OR_WIDER = codecs.BOM_UTF32_LE
+"""Also the mark of UTF-16 and a NUL: browsers know no UTF-32 (Encoding Standard 6.1), others do."""
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -72,18 +74,29 @@ def _known(name: str) -> str:
         return ""
 
 
-class CharsetDecoder:
-    """Gives the whole text as one part in UTF-8."""
+class _Reading:
+    """The text in one charset, as one part."""
 
-    __slots__ = ("_begun", "_codec", "_context", "_ended", "_first", "_name")
+    __slots__ = ("begun", "codec", "key", "name", "number")
+
+    def __init__(self, key: str, name: str, number: int) -> None:
+        self.key = key
+        self.name = name
+        self.number = number
+        self.codec = codecs.getincrementaldecoder(name)("replace")
+        self.begun = False
+
+
+class CharsetDecoder:
+    """Gives the whole text as one part in UTF-8; as two where its mark may be that of two charsets."""
+
+    __slots__ = ("_context", "_ended", "_first", "_readings")
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._name = ""
-        self._codec: codecs.IncrementalDecoder | None = None
+        self._readings: list[_Reading] | None = None
         self._first = b""
         """Bytes that came before there were enough to tell the charset."""
-        self._begun = False
         self._ended = False
 
     def feed(self, data: bytes | memoryview) -> Iterator[PartEvent]:
@@ -91,7 +104,7 @@ class CharsetDecoder:
         if self._ended:
             return
         data = self._first + bytes(data)
-        if self._codec is None:
+        if self._readings is None:
             if len(data) < FIRST:
                 self._first = data
                 return
@@ -99,12 +112,12 @@ class CharsetDecoder:
         yield from self._decode(data)
 
     def _choose(self, data: bytes) -> None:
-        self._first = b""
-        self._name = charset_of(Evidence(data[:FIRST], False, self._context.declared))
-        if self._name:
-            self._codec = codecs.getincrementaldecoder(self._name)("replace")
-        else:
-            self._ended = True
+        self._first, self._readings = b"", []
+        name = charset_of(Evidence(data[:FIRST], False, self._context.declared))
+        if name:
+            self._readings.append(_Reading(KEY, name, 1))
+        if data.startswith(_WIDE_OR_WIDER):
+            self._readings.append(_Reading(f"{KEY}-16", "utf-16", 2))
 
     def _decode(self, data: bytes) -> Iterator[PartEvent]:
         for at in range(0, len(data), STEP // 4):
@@ -112,36 +125,39 @@ class CharsetDecoder:
 
     def finish(self) -> Iterator[PartEvent]:
         """The text is complete."""
-        if self._codec is None and not self._ended:
+        if self._readings is None:
             data = self._first
             self._choose(data)
             yield from self._decode(data)
-        if not self._ended:
-            yield from self._guarded(b"", True)
-            if self._begun and not self._ended:
-                yield PartEnd(KEY)
+        yield from self._guarded(b"", True)
+        for reading in self._readings or ():
+            if reading.begun and not self._ended:
+                yield PartEnd(reading.key)
 
     def _guarded(self, data: bytes, final: bool) -> Iterator[PartEvent]:
-        if self._ended or self._codec is None:
-            return
-        gate = self._context.gate
         try:
-            gate.room()
-            text = self._codec.decode(data, final).encode("utf-8", "replace")
-            if not text:
-                return
-            if not self._begun:
-                self._begun = True
-                yield AnomalyFound(Anomaly("charset", "", self._name))
-                declared = self._context.declared
-                names = declared.names
-                yield PartBegin(KEY, names[0] if names else None, declared.media_type or "text/plain", 1, names[1:])
-            if not gate.took(len(text)):
-                gate.stop()
-            yield PartData(KEY, text)
+            for reading in self._readings or ():
+                if not self._ended:
+                    yield from self._text(reading, data, final)
         except Stop as stop:
             self._ended = True
             yield PartFailed("", stop.reason, stop.detail)
+
+    def _text(self, reading: _Reading, data: bytes, final: bool) -> Iterator[PartEvent]:
+        gate = self._context.gate
+        gate.room()
+        text = reading.codec.decode(data, final).encode("utf-8", "replace")
+        if not text:
+            return
+        if not reading.begun:
+            reading.begun = True
+            yield AnomalyFound(Anomaly("charset", "", reading.name))
+            declared = self._context.declared
+            names, media_type = declared.names, declared.media_type or "text/plain"
+            yield PartBegin(reading.key, names[0] if names else None, media_type, reading.number, names[1:])
+        if not gate.took(len(text)):
+            gate.stop()
+        yield PartData(reading.key, text)
 
 
 class CharsetFormat:

@@ -104,5 +104,5 @@ def _size(data: Bytes, at: int) -> int:
 
 def _header5(head: bytes) -> bytes:
     """The first header of a rar 5 archive, its size included, for its checksum."""
-    size = head[12]
+    size = head[12] if len(head) > 12 else 0x80
     return head[12 : 13 + size] if size < 0x80 and 13 + size <= len(head) else b""

@@ -24,6 +24,14 @@ def test_wide_text_becomes_utf_8(charset: str, step: int) -> None:
     assert unpacked.parts["text"].decode().lstrip("\ufeff") == WORDS
 
 
+def test_evasion_50_a_mark_of_two_charsets_gives_both() -> None:
+    """To a browser these are UTF-16 and a NUL before the text."""
+    unpacked = Unpacked(b"\xff\xfe\0\0" + WORDS.encode("utf-16-le"), [CHARSET])
+    assert WORDS.encode() in unpacked.parts["text-16"] and "text" in unpacked.parts
+    unpacked = Unpacked(WORDS.encode("utf-32"), [CHARSET])
+    assert WORDS.encode() in unpacked.parts["text"] and "text-16" in unpacked.parts
+
+
 def test_what_is_ascii_already_is_left_alone() -> None:
     for charset in ("", "utf-8", "iso-8859-1", "iso-2022-jp", "shift_jis", "x-unknown", "utf-unknown"):
         evidence = Evidence(b"Hello, world; a+b and A+B-C", True, Declared(charset=charset, media_type="text/html"))

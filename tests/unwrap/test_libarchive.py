@@ -185,6 +185,12 @@ def test_self_extractors_hand_out_what_is_behind_them() -> None:
     assert not walk(b"MZ" + b"7z\xbc\xaf\x27\x1c" * 900 + b"Rar!\x1a\x07\x01\x00" * 90 + b"MSCF\0\0\0\0" * 90).failures
 
 
+def test_a_program_that_ends_within_a_signature() -> None:
+    for magic in (b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07\x00", b"Rar!\x1a\x07\x01\x00", b"MSCF\0\0\0\0"):
+        for more in range(16):
+            assert not walk(b"MZ" + bytes(20) + magic + bytes(more)).failures
+
+
 def test_bids() -> None:
     def bid(kind: str, first: bytes, whole: bool = True) -> Bid:
         return FORMATS[kind].bid(Evidence(first, whole, Declared()))
