@@ -27,6 +27,9 @@ class PolicySettings(Struct, frozen=True, forbid_unknown_fields=True):
     infected: Literal["block"] = "block"
     suspicious: Answer = "allow"
     """``allow``: passed with headers that say so."""
+    ranges: Literal["refuse", "allow"] = "refuse"
+    """``refuse``: requests lose their Range fields, and a response that is only a range is UNSCANNED(unsupported);
+    ``allow``: each range is scanned by itself, and what only the whole would show is not seen."""
     unscanned: UnscannedSettings = UnscannedSettings()
     failures: Literal["error", "allow"] = "error"
     """``error``: ICAP 500/503 when an engine failed or was too slow; ``allow`` fails open, and the log says so."""

@@ -8,10 +8,10 @@ from collections.abc import Coroutine
 from typing import Any, Protocol
 
 from icapscan.errors import StoreFull
-from icapscan.findings import CLEAN, Verdict, summarize
+from icapscan.findings import CLEAN, Reason, Unscanned, Verdict, summarize
 from icapscan.pipeline import Scan, Subject
 from icapscan.policy.decide import Action, Decision, decide
-from icapscan.servers import replies
+from icapscan.servers import ranges, replies
 from icapscan.servers.replies import Reply
 from icapscan.servers.stationery import VIA
 from icapscan.servers.transaction import Transaction
@@ -20,6 +20,8 @@ from icapscan.wire import http_head
 from icapscan.wire.icap_events import HttpHeads
 
 Outcome = Reply | Coroutine[Any, Any, Reply]
+_PARTIAL = Unscanned(Reason.UNSUPPORTED, detail="The response is only a range of a content.")
+_HIDDEN_CODING = Unscanned(Reason.MALFORMED, detail="The HTTP head hides a field that tells of a coding.")
 
 
 class Exchange(Protocol):
@@ -86,6 +88,10 @@ class CopyingExchange:
     def __init__(self, now: Transaction) -> None:
         self._now = now
 
+    def request_head(self) -> bytes | None:
+        """The request head that is copied."""
+        return self._now.heads.req_hdr
+
     def copy(self, body: PartStore | bytes | None, trailers: bytes, fields: bytes = b"") -> Reply:
         """The virgin message as it came (PROTOCOL S87-S92)."""
         length = None if body is None else self._now.size
@@ -94,7 +100,7 @@ class CopyingExchange:
         if now.head.method == b"RESPMOD":
             heads = HttpHeads(None, http_head.adapted_response_head(now.heads.res_hdr, VIA, length))
         else:
-            heads = HttpHeads(http_head.adapted_request_head(now.heads.req_hdr, VIA, length))
+            heads = HttpHeads(http_head.adapted_request_head(self.request_head(), VIA, length))
         return Reply(200, "200 copy", fields, heads, body, trailers)
 
 
@@ -137,21 +143,31 @@ class EchoExchange(CopyingExchange):
 class ScanExchange(CopyingExchange):
     """Scans the body and answers by policy."""
 
-    __slots__ = ("_may_204", "_name", "_scan")
+    __slots__ = ("_doubts", "_may_204", "_name", "_scan", "_whole_asked")
 
     def __init__(self, now: Transaction) -> None:
         super().__init__(now)
         head, heads = now.head, now.heads
         assert head is not None
-        fields = http_head.look(heads.res_hdr if head.method == b"RESPMOD" else heads.req_hdr)
+        http = heads.res_hdr if head.method == b"RESPMOD" else heads.req_hdr
+        fields = http_head.look(http)
         now.http_method, now.url = http_head.method_and_url(heads.req_hdr)
         self._may_204 = False
+        self._doubts: tuple[Unscanned, ...] = (_HIDDEN_CODING,) if http_head.hides_coding(http) else ()
+        """What the head says or hides, so that scanning the body is not enough."""
+        self._whole_asked: bytes | None = None
+        """The request head without the ranges that it asked for."""
+        if now.generation.settings.policy.ranges == "refuse":
+            if head.method == b"REQMOD":
+                self._whole_asked = ranges.without_ranges(http)
+            elif ranges.is_range(http):
+                self._doubts += (_PARTIAL,)
         self._name = http_head.file_name(fields.get(b"content-disposition"), now.url)
         self._scan: Scan | None = None
         if head.encapsulated.has_body:
             content_type = fields.get(b"content-type", b"")
             media_type = http_head.media_type(content_type)
-            subject = Subject(fields.get(b"content-encoding", b""), self._name, media_type, content_type)
+            subject = Subject(http_head.codings(fields), self._name, media_type, content_type)
             self._scan = now.generation.scanner.begin(subject)
 
     def body(self, data: bytes | memoryview) -> Reply | None:
@@ -190,8 +206,13 @@ class ScanExchange(CopyingExchange):
     async def _finish(self, scan: Scan, trailers: bytes) -> Reply:
         started = time.perf_counter()
         verdict = await scan.finish()
+        if self._doubts:
+            verdict = summarize(verdict.findings, (*verdict.unscanned, *self._doubts), verdict.anomalies)
         self._now.scan_seconds = time.perf_counter() - started
         return self._reply_to(verdict, trailers)
+
+    def request_head(self) -> bytes | None:
+        return self._whole_asked or self._now.heads.req_hdr
 
     def _reply_to(self, verdict: Verdict, trailers: bytes) -> Reply:
         decision = decide(verdict, self._now.generation.settings.policy)
@@ -202,7 +223,8 @@ class ScanExchange(CopyingExchange):
         if decision.action is Action.ERROR:
             return replies.failure(decision, verdict)
         fields = replies.verdict_fields(decision, verdict)
-        if self._may_204:  # RFC 3507 4.6: always for a body that ended within its preview, else where allowed
+        # RFC 3507 4.6: always for a body that ended within its preview, else where allowed
+        if self._may_204 and self._whole_asked is None:
             return Reply(204, "204", fields) if fields else replies.NO_CONTENT
         return self.copy(self._scan.store if self._scan is not None else None, trailers, fields)
 

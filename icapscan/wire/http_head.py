@@ -10,7 +10,7 @@ import re
 from icapscan.wire.fields import TOKEN
 
 _WANTED = re.compile(
-    rb"^(content-type|content-encoding|content-disposition|accept-language)[ \t]*:[ \t]*"
+    rb"^(content-type|content-encoding|transfer-encoding|content-disposition|accept-language)[ \t]*:[ \t]*"
     rb"([^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -27,6 +27,9 @@ _HOP_BY_HOP = frozenset(
     {b"connection", b"keep-alive", b"te", b"transfer-encoding", b"upgrade", b"proxy-authenticate", b"proxy-connection"}
 )
 _NAME_MOST = 255
+_CODING_FIELD = re.compile(rb"(?:content|transfer)[^a-z0-9\n]{0,9}encoding[^a-z0-9]", re.I)
+_ODD = bytes(code for code in range(256) if (code < 32 and code != 10) or code > 126)
+_FRAMING = frozenset({b"", b"chunked", b"identity", b"trailers"})
 
 
 def look(head: bytes | None) -> dict[bytes, bytes]:
@@ -38,6 +41,29 @@ def look(head: bytes | None) -> dict[bytes, bytes]:
             value = b" ".join(match[2].split())
             found[name] = found[name] + b"," + value if name in found else value
     return found
+
+
+def codings(fields: dict[bytes, bytes]) -> bytes:
+    """The content codings of a body, and behind them the transfer codings that are no framing.
+
+    Whoever sends a body by ICAP has undone its chunks. That it has undone ``gzip`` as well is not said anywhere.
+    """
+    transfer = fields.get(b"transfer-encoding", b"")
+    left = [token for token in transfer.split(b",") if token.strip().lower() not in _FRAMING] if transfer else []
+    return b",".join([fields.get(b"content-encoding", b""), *left]) if left else fields.get(b"content-encoding", b"")
+
+
+def hides_coding(head: bytes | None) -> bool:
+    """Whether some reader sees a coding field in this head where a strict one sees none: behind a bare CR, in a folded
+    line, with odd bytes or without a colon in its line."""
+    if not head:
+        return False
+    lower = head.lower()
+    plain = lower.count(b"\ncontent-encoding:") + lower.count(b"\ntransfer-encoding:")
+    if lower.count(b"encoding") <= plain + lower.count(b"accept-encoding") and b"\0" not in head:
+        return False
+    odd = [line for line in head.replace(b"\r\n", b"\n").split(b"\n") if _FIELD.fullmatch(line) is None]
+    return any(_CODING_FIELD.search(line.translate(None, _ODD) + b"\n") is not None for line in odd)
 
 
 def media_type(content_type: bytes | None) -> str:
