@@ -90,6 +90,19 @@ class OleFile:
         if left > 0 or entry.size > len(self._data):
             self.damage.append("A stream is cut short.")
 
+    def spans(self, entry: Entry) -> Iterator[tuple[int, int]]:
+        """Where in the file the bytes of a stream stand: offset and size of each piece, in order."""
+        left = min(entry.size, len(self._data))
+        for at, size in self._mini_spans(entry.start) if entry.size < _CUTOFF else self._chain_spans(entry.start):
+            if left <= 0:
+                break
+            yield at, min(size, left)
+            left -= size
+
+    def directory_spans(self) -> Iterator[tuple[int, int]]:
+        """The same for the directory, whose entries have 128 bytes each."""
+        return self._chain_spans(_u32(self._data, 48))
+
     def head(self, entry: Entry, most: int) -> bytes:
         """The first bytes of a stream, at most ``most``."""
         found = bytearray()
@@ -128,7 +141,13 @@ class OleFile:
 
     def _chain(self, start: int) -> Iterator[bytes]:
         """The sectors from ``start`` on, neighbours joined up to about `PIECE`."""
-        fat, sector, data, number = self._fat, self._sector, self._data, start
+        data = self._data
+        for at, size in self._chain_spans(start):
+            yield data[at : at + size]
+
+    def _chain_spans(self, start: int) -> Iterator[tuple[int, int]]:
+        """The same as offsets and sizes."""
+        fat, sector, number = self._fat, self._sector, start
         total, joined_max = self._sectors, max(1, PIECE // sector)
         followed, last = 0, -1
         back: set[int] = set()
@@ -145,23 +164,26 @@ class OleFile:
                 number, count = following, count + 1
                 following = fat[number] if number < len(fat) else _END
             followed += count
-            at = self._head + first * sector
-            yield data[at : at + count * sector]
+            yield self._head + first * sector, count * sector
             last, number = first + count - 1, following
 
     def _mini_chain(self, start: int) -> Iterator[bytes]:
         """A stream in the mini stream, which is the stream of the root. At most `_CUTOFF` bytes are of use."""
+        data = self._data
+        found = b"".join(data[at : at + size] for at, size in self._mini_spans(start))
+        if found:
+            yield found
+
+    def _mini_spans(self, start: int) -> Iterator[tuple[int, int]]:
+        """The same as offsets and sizes."""
         if self._mini_places is None:
             self._mini_places = self._places()
-        places, mini, data, number = self._mini_places, self._mini, self._data, start
-        table, per = self._mini_fat, self._sector // mini
-        found = bytearray()
-        while number < _END and len(found) < _CUTOFF and number // per < len(places):
-            at = places[number // per] + number % per * mini
-            found += data[at : at + mini]
+        places, mini, number = self._mini_places, self._mini, start
+        table, per, given = self._mini_fat, self._sector // mini, 0
+        while number < _END and given < _CUTOFF and number // per < len(places):
+            yield places[number // per] + number % per * mini, mini
+            given += mini
             number = table[number] if number < len(table) else _END
-        if found:
-            yield bytes(found)
 
     def _places(self) -> list[int]:
         """Where in the file the sectors of the mini stream stand."""
