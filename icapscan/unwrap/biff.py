@@ -11,6 +11,8 @@ RECORDS_MAX = 20_000
 _HEAD = Packed("<HH")
 _EOF, _FILEPASS, _NAME, _EXTERN_SHEET, _BOUNDSHEET, _SUPBOOK = 0x0A, 0x2F, 0x18, 0x17, 0x85, 0x1AE
 _BOFS = (0x009, 0x209, 0x409, 0x809)
+_BIFF8 = b"\0\x06"
+"""Version in the first record of Excel 97 and later."""
 _AUTO = {1: "Auto_Open", 2: "Auto_Close", 3: "Auto_Activate", 4: "Auto_Deactivate"}
 _HIDDEN = {1: "hidden", 2: "very hidden"}
 
@@ -35,6 +37,7 @@ def workbook(data: bytes) -> Workbook:
     automatic: list[str] = []
     dde: list[str] = []
     at = count = 0
+    newest = data[4:6] == _BIFF8
     while at + 4 <= len(data):
         kind, size = _HEAD.unpack_from(data, at)
         body = data[at + 4 : at + 4 + size]
@@ -54,8 +57,8 @@ def workbook(data: bytes) -> Workbook:
             automatic += _automatic(body)
         elif kind == _SUPBOOK and len(body) > 4:
             dde += _link(body[2:])
-        elif kind == _EXTERN_SHEET and len(body) > 2 and b"\3" in body[1:]:
-            dde.append(body[1 : 1 + body[0]].decode("cp1252", "replace").replace("\3", "|"))  # BIFF5 and before
+        elif kind == _EXTERN_SHEET and not newest and len(body) > 2 and b"\3" in body[1:]:  # in BIFF8: numbers of sheets
+            dde.append(body[1 : 1 + body[0]].decode("cp1252", "replace").replace("\3", "|"))
     return Workbook(False, tuple(sheets), tuple(automatic), tuple(dde), count > RECORDS_MAX)
 
 

@@ -113,6 +113,15 @@ def test_evasion_89_dde_in_a_workbook(wide: bool) -> None:
     assert [(one.kind, one.detail) for one in got.anomalies] == [("dde", "cmd|/c echo")]
 
 
+def test_numbers_of_sheets_are_no_dde_link() -> None:
+    """EXTERNSHEET of Excel 97 has numbers where older versions have names, and the fourth sheet is number 3."""
+    sheets = struct.pack("<HHHH", 1, 0, 3, 3)
+    assert not read(ole({"Workbook": BOF + biff(0x17, sheets) + biff(0x0A, b"")})).anomalies
+    old = biff(0x809, struct.pack("<HH", 0x500, 5) + bytes(4))
+    got = read(ole({"Book": old + biff(0x17, b"\x05\1cmd\3x") + biff(0x0A, b"")}))
+    assert [anomaly.kind for anomaly in got.anomalies] == ["dde"]
+
+
 @pytest.mark.parametrize("field", [b"\x13 DDEAUTO c:\\\\x \x14", "\x13DDE calc \x14".encode("utf-16-le")])
 @pytest.mark.parametrize("at", [600, 4096 * 16 - 4])
 def test_evasion_89_dde_in_a_word_document(field: bytes, at: int) -> None:
