@@ -55,15 +55,13 @@ def sanitize_mail(
         raise CannotSanitize("Nothing was named that is to be taken out.")
     try:
         box = locate(store, 0, store.size, declared)
-        if box.header.startswith((b"From ", b">From ")):
-            raise Opaque("It begins like a mailbox.")
         wanted = [Wanted(target, "", False) for target in targets]
         change = _Mail(Rewriter(reference, clean, notices)).inside(store, box, store.size, "", wanted, (), False, 0)
     except Opaque as error:
         raise CannotSanitize(f"The body cannot be rewritten. {error}") from error
     edits = list(change.edits)
     if box.header:
-        edits.append(Edit(0, 0, _added(change, reference, box.line_end)))
+        edits.append(Edit(box.first_field, 0, _added(change, reference, box.line_end)))
     try:
         return Sanitized(Edits(edits), change.removed, change.notes)
     except ValueError as error:

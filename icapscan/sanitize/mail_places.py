@@ -8,6 +8,7 @@ what one reader takes for the body of a part, another might read as something el
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import msgspec.structs
@@ -27,6 +28,8 @@ from icapscan.unwrap.tree import child_base
 
 PLACES_MAX = 10_000
 """As many as `Limits.parts` has by default."""
+_FROM_LINE = re.compile(rb">?From [^\n]*\n")
+"""As `unwrap.mime_fields` has it."""
 _HARMLESS = frozenset({EntityDoubt.NAMES})
 """Doubts about a container that leave no doubt where its parts are."""
 
@@ -90,6 +93,11 @@ class Container(Struct, frozen=True):
     line_end: bytes
     """CRLF or LF."""
 
+    @property
+    def first_field(self) -> int:
+        """Where the header of a message has its first field: behind the From line of a mailbox, where there is one."""
+        return self.body - len(self.header) + _above(self.header)
+
 
 def locate(store: PartStore, start: int, end: int, declared: Declared) -> Container:
     """The parts of the message or multipart that stands in ``store`` from ``start`` to ``end``, encoded in no way.
@@ -109,7 +117,8 @@ def locate(store: PartStore, start: int, end: int, declared: Declared) -> Contai
     if not described.is_multipart:
         # As `Reading._enter`: whatever it is, it is the one part of this message.
         certain = certain and not fields.doubts
-        place = Place("1", start, header, at, end, fields, described, certain)
+        above = _above(header)
+        place = Place("1", start + above, header[above:], at, end, fields, described, certain)
         return Container((place,), header, at, described, None, line_end)
     if not certain or fields.doubts:
         raise Opaque("Mail readers do not agree about its header.")
@@ -135,7 +144,7 @@ def _start(store: PartStore, start: int, end: int, declared: Declared) -> Start:
             raise Opaque(f"It can also be read as {offer.entry.format.name}.")
     if begun is None:
         raise Opaque("It is not a mail.")
-    if begun.sniff:
+    if begun.sniff or (begun.entity is not None and not begun.entity.is_multipart):
         raise Opaque("It is not declared as what it is.")
     return begun
 
@@ -160,6 +169,11 @@ def _header(pieces: Iterator[bytes | memoryview]) -> tuple[bytes, bool]:
             raise Opaque("Its header is too long.")
     reader.finish()
     return reader.block, not reader.cut_at_junk
+
+
+def _above(header: bytes) -> int:
+    found = _FROM_LINE.match(header)
+    return found.end() if found is not None else 0
 
 
 def _line_end(data: bytes) -> bytes:
