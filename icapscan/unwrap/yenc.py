@@ -30,13 +30,17 @@ class YEnc:
     def feed(self, data: bytes) -> bytes:
         """More lines."""
         data = self._pending + data
-        keep = 0
-        for tail in (b"\r\n.", b"\n.", b"\n", b"=\r\n", b"=\n", b"=\r", b"="):
-            if data.endswith(tail):
-                keep = len(tail)
-                break
-        self._pending = data[len(data) - keep :]
-        return self._decode(data[: len(data) - keep])
+        end = len(data) - data.endswith(b"\n.")
+        cut = end
+        line = b"\n" if data[end - 1 : end] == b"\n" else b""
+        if line or data[end - 1 : end] in (b"=", b"\r"):
+            run = len(data[:end].rstrip(b"=\r\n"))
+            if data.count(b"=", run, end) & 1:  # the last one escapes what comes next, behind any line end
+                cut, line = data.rindex(b"=", run, end), b"=" + line
+            else:
+                cut = end - len(line)
+        self._pending = line + data[end:]
+        return self._decode(data[:cut])
 
     def finish(self) -> bytes:
         """The lines are complete."""

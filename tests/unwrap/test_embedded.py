@@ -13,6 +13,7 @@ from icapscan.findings import Reason
 from icapscan.limits import MIB, Limits
 from icapscan.unwrap.contract import Bid, Declared, Evidence
 from icapscan.unwrap.embedded import TEXT
+from icapscan.unwrap.yenc import YEnc
 from tests.unwrap.coders import binhex, uuencode, yenc
 from tests.unwrap.samples_mime import EICAR
 from tests.unwrap.unpacked import WHOLE, Unpacked
@@ -140,3 +141,14 @@ def test_nothing_in_the_input_raises(text: bytes) -> None:
     unpack(text)
     for start in (b"begin 644 a\n", b"=ybegin a\n", b"\n:" + b"!" * 30, b"data:a;base64,"):
         unpack(start + text)
+
+
+@pytest.mark.parametrize(
+    ("coded", "plain"), [(b"=\n..=}x", b"\xc4\x04\x13N"), (b"a=\r\n.b", b"7\xc48"), (b"=\r\n=\n.", b"\xd3\x04")]
+)
+def test_escapes_at_the_end_of_a_line_of_yenc(coded: bytes, plain: bytes) -> None:
+    """However it is split: the escape goes on behind the line end."""
+    for size in range(1, len(coded) + 1):
+        stream = YEnc()
+        pieces = [stream.feed(coded[at : at + size]) for at in range(0, len(coded), size)]
+        assert b"".join(pieces) + stream.finish() == plain
