@@ -57,7 +57,13 @@ _CHOICES: dict[AnyDoubt, tuple[dict[str, object], ...]] = {
     Doubt.CUT: (*_OTHER_BASE64, {"encoding": RAW}),
     Doubt.TRUNCATED: ({"base64": Base64Reading.AS_TEXT},),
     Doubt.URL_SAFE: ({"base64": Base64Reading.URL_SAFE},),
-    Doubt.ESCAPE: ({"quoted": QuotedReading.DROP}, {"quoted": QuotedReading.DROP_ALL}, {"encoding": RAW}),
+    Doubt.ESCAPE: (
+        {"quoted": QuotedReading.DROP},
+        {"quoted": QuotedReading.DROP_ALL},
+        {"quoted": QuotedReading.ANY_LINE_END},
+        {"encoding": RAW},
+    ),
+    Doubt.SOFT_CR: ({"quoted": QuotedReading.ANY_LINE_END},),
     Doubt.LOWER_CASE: ({"quoted": QuotedReading.DROP_ALL},),
 }
 """What to try for a doubt: fields of a `Variation`."""

@@ -96,9 +96,13 @@ def candidates(value: bytes, name: bytes) -> tuple[list[bytes], bool]:
     found = [*plain, *star, *_loose(value[:VALUE_MAX], name)]
     for one in list(found):
         found += [one.strip(), one.strip(b" \t\"'")]
-    found += [blank for blank in re.findall(re.escape(name) + rb"\s*=([ \t]+[^;\"]+)", value, re.I) if blank.strip()]
-    unique = list(dict.fromkeys(one for one in found if one))
-    return unique[:CANDIDATES_MAX], True
+    found += [
+        blank for blank in re.findall(re.escape(name) + rb"\s*=([ \t\v\f]+[^;\"]+)", value, re.I) if blank.strip()
+    ]
+    unique = list(dict.fromkeys(one for one in found if one))[:CANDIDATES_MAX]
+    if b"" in plain or not unique:
+        unique.append(b"")  # an empty one, whose delimiter is two dashes
+    return unique, True
 
 
 @cache

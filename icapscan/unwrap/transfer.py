@@ -34,6 +34,8 @@ class Doubt(enum.Enum):
     """Padding behind the first character of a quad, and more after it: no reader can tell what was meant."""
     ESCAPE = "quoted-printable-escape"
     """``=`` before something that is neither two hexadecimal digits nor a line end."""
+    SOFT_CR = "quoted-printable-bare-cr"
+    """A soft line break that ends with LFCR."""
     LOWER_CASE = "quoted-printable-lower-case"
     """Hexadecimal digits in lower case, which RFC 2045 6.7 forbids and every reader takes."""
 
@@ -94,6 +96,7 @@ _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _SPACE = b"\r\n \t"
 _JUNK = bytes(code for code in range(256) if code not in _ALPHABET and code != ord("="))
 _JUNK_OR_PAD = _JUNK + b"="
+_LETTER = re.compile(rb"[A-Za-z0-9+/]")
 _NOT_SPACE_JUNK = re.compile(rb"[^A-Za-z0-9+/=\s]")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _LINE_MAX = 64 * KIB
@@ -197,21 +200,29 @@ class Base64:
         reading = self.reading
         if reading is Base64Reading.URL_SAFE:
             data = data.translate(_URL_SAFE)
+        elif reading is Base64Reading.STOP_AT_PADDING:
+            data = self._until_stop(data)
         kept = data.translate(None, self._junk)
         stop = False
-        if len(kept) != len(data):
-            junk = _NOT_SPACE_JUNK.search(data)
-            if junk is not None:
-                self.doubts.add(Doubt.JUNK)
-                if b"-" in data or b"_" in data:
-                    self.doubts.add(Doubt.URL_SAFE)
-                stop = reading is Base64Reading.STOP_AT_JUNK
-                if stop:
-                    kept = data[: junk.start()].translate(None, self._junk)
+        junk = _NOT_SPACE_JUNK.search(data) if len(kept) != len(data) else None
+        if junk is not None:
+            stop = reading is Base64Reading.STOP_AT_JUNK
+            if stop:
+                data = data[: junk.end()]
+                kept = data.translate(None, self._junk)
+            self.doubts.add(Doubt.JUNK)
+            if b"-" in data or b"_" in data:
+                self.doubts.add(Doubt.URL_SAFE)
         pending, self._pending = self._pending, b""
         out = self._runs(pending + kept)
         self._stopped = self._stopped or stop
         return out
+
+    def _until_stop(self, data: bytes) -> bytes:
+        """``data`` up to the character behind padding at which this reading stops: what follows raises no doubt."""
+        pad = 0 if self._pads else data.find(b"=")
+        more = _LETTER.search(data, pad) if pad >= 0 else None
+        return data[: more.end()] if more is not None else data
 
     def _runs(self, text: bytes) -> bytes:
         """Characters of the alphabet and padding only; what is pending is at the start."""
@@ -354,6 +365,8 @@ class QuotedReading(enum.Enum):
     """Leave it out."""
     DROP_ALL = "drop-all"
     """Leave it out with up to two characters behind it; likewise escapes in lower case."""
+    ANY_LINE_END = "any-line-end"
+    """A soft line break ends with a line end of any kind: CR, LF, CRLF, LFCR, CRCRLF."""
 
 
 _BLANKS_MAX = 1000
@@ -362,8 +375,15 @@ _BAD = re.compile(rb"=(?![0-9A-Fa-f]{2}|[ \t]{0,1000}\r?\n)")
 _BAD_WHOLE = re.compile(rb"=(?![0-9A-F]{2}|[ \t]{0,1000}\r?\n)[^\r\n=]{0,2}")
 _LOWER = re.compile(rb"=(?:[0-9A-F][a-f]|[a-f][0-9A-Fa-f])")
 _SOFT_BLANKS = re.compile(rb"=[ \t]{1,1000}\r?\n")
-_OPEN_END = re.compile(rb"=(?:[0-9A-Fa-f]|[ \t]{0,1000}\r?)?\Z")
+_OPEN_WHOLE = re.compile(rb"=(?:[^\r\n=]?|[ \t]{0,1000}\r?\n?\r?)\Z")
+_OPEN_END = re.compile(rb"=(?:[0-9A-Fa-f]|[ \t]{0,1000}\r?\n?\r?)?\Z")
+_OPEN_ANY = re.compile(rb"=(?:[0-9A-Fa-f]|[ \t]{0,1000}\r{0,9}\n?\r?)?\Z")
 _SOFT_END = re.compile(rb"=[ \t]{0,1000}\r?\Z")
+_LFCR = re.compile(rb"=[ \t]{0,1000}\n\r(?!\n)")
+_ANY_SOFT = re.compile(rb"=[ \t]{0,1000}(?:\n\r(?!\n)|\r{0,9}\n|\r)")
+
+
+_OPEN = {QuotedReading.DROP_ALL: _OPEN_WHOLE, QuotedReading.ANY_LINE_END: _OPEN_ANY}
 
 
 class QuotedPrintable:
@@ -382,7 +402,7 @@ class QuotedPrintable:
             self._pending = b""
         # an "=" close to the end may belong to what comes next
         at = data.rfind(b"=", max(0, len(data) - _BLANKS_MAX - 2))
-        if at >= 0 and _OPEN_END.match(data, at) is not None:
+        if at >= 0 and _OPEN.get(self._reading, _OPEN_END).match(data, at) is not None:
             self._pending = data[at:]
             data = data[:at]
         return self._decode(data)
@@ -394,6 +414,10 @@ class QuotedPrintable:
     def _decode(self, data: bytes) -> bytes:
         if b"=" not in data:
             return data
+        if self._reading is QuotedReading.ANY_LINE_END:
+            data = _ANY_SOFT.sub(b"", data)
+        elif b"=\n\r" in data and _LFCR.search(data) is not None:
+            self.doubts.add(Doubt.SOFT_CR)
         if _all_legal(data):
             return binascii.a2b_qp(data)
         if self._reading is QuotedReading.DROP_ALL:
