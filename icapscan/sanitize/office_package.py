@@ -1,0 +1,159 @@
+"""An OOXML package (ECMA-376 part 2): its parts, their relationships and types, and the changes that are to be made."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator
+from urllib.parse import unquote
+
+from icapscan.sanitize.archive_zip import New, ZipArchive
+from icapscan.sanitize.contract import CannotSanitize
+from icapscan.sanitize.documents_options import Work
+from icapscan.sanitize.office_edit import Editor, Element
+
+TYPES = "[content_types].xml"
+RELATIONS_MAX = 100_000
+NOWHERE = "about:blank"
+"""Where a link leads that had to stay."""
+_RELS = re.compile(r"(?:(.*)/)?_rels/([^/]*)\.rels")
+
+
+class Relation:
+    """One relationship."""
+
+    __slots__ = ("cut", "element", "external", "id", "kind", "part", "rels", "source", "target")
+
+    def __init__(self, rels: str, source: str, element: Element, part: str) -> None:
+        self.rels = rels
+        """The part that it stands in."""
+        self.source = source
+        """The part that has it; empty for the package itself."""
+        self.element = element
+        self.id = element.attributes.get("Id", "")
+        self.kind = element.attributes.get("Type", "").rpartition("/")[2]
+        """The last word of its type; the rest names the version of the standard."""
+        self.target = element.attributes.get("Target", "")
+        self.external = element.attributes.get("TargetMode", "").strip().lower() == "external"
+        self.part = part
+        """The part of the package that it leads to, or nothing."""
+        self.cut = False
+
+
+class Package:
+    """The parts by their names in lower case, as the standard compares them."""
+
+    def __init__(self, archive: ZipArchive, work: Work) -> None:
+        """Raises `CannotSanitize` where it is no proper package."""
+        self.archive = archive
+        self.work = work
+        self.members = {}
+        for member in archive.members:
+            key = member.name.lstrip("/").replace("\\", "/").lower()
+            if (
+                key in self.members
+                or member.central.locked
+                or not (archive.heads[member.name] or not member.central.size)
+            ):
+                raise CannotSanitize("The parts of the document cannot be told apart, or are encrypted.")
+            self.members[key] = member
+        self.dropped: set[str] = set()
+        self.replaced: dict[str, bytes] = {}
+        self.what: dict[str, None] = {}
+        """What was taken out and acts by itself, in plain words."""
+        self._editors: dict[str, Editor] = {}
+        self.types = tuple(self.editor(TYPES).find(lambda name, _: name in ("Override", "Default")))
+        self.relations = tuple(self._relations())
+
+    def took(self, what: str) -> None:
+        """Something that acts is taken out."""
+        self.what[what] = None
+
+    def head(self, part: str) -> bytes:
+        """Its first bytes."""
+        return self.archive.heads[self.members[part].name]
+
+    def data(self, part: str) -> bytes:
+        """Its bytes as they were."""
+        return self.archive.read(self.members[part])
+
+    def editor(self, part: str) -> Editor:
+        """An XML part, to be changed."""
+        found = self._editors.get(part)
+        if found is None:
+            found = self._editors[part] = Editor(self.data(part), self.work.gate)
+        return found
+
+    def is_xml(self, part: str) -> bool:
+        """Whether it begins as XML."""
+        return self.head(part).lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n\0").startswith(b"<")
+
+    def typed(self, part: str) -> str:
+        """Its content type, in lower case; by its own entry, else by its extension."""
+        by_extension = ""
+        for element in self.types:
+            given = element.attributes.get("ContentType", "").strip().lower()
+            if element.name == "Override" and part_name(element.attributes.get("PartName", "")) == part:
+                return given
+            if element.name == "Default" and element.attributes.get("Extension", "").lower() == part.rpartition(".")[2]:
+                by_extension = given
+        return by_extension
+
+    def drop(self, part: str) -> None:
+        """Take out a part, with what only it leads to."""
+        if part in self.dropped or part not in self.members:
+            return
+        if any(one.kind == "officeDocument" and one.part == part for one in self.relations):
+            raise CannotSanitize("What is to be taken out is the document itself.")
+        self.dropped.add(part)
+        self.drop_relations(part)
+        for one in self.relations:
+            if one.part == part:
+                one.cut = True
+
+    def drop_relations(self, part: str) -> None:
+        """Take out the relationships of a part, and the parts that nothing else leads to."""
+        folder, _, last = part.rpartition("/")
+        rels = f"{folder}/_rels/{last}.rels" if folder else f"_rels/{last}.rels"
+        if rels in self.members:
+            self.dropped.add(rels)
+        mine = [one for one in self.relations if one.source == part]
+        for one in mine:
+            one.cut = True
+        for one in mine:
+            if one.part and not any(other.part == one.part and not other.cut for other in self.relations):
+                self.drop(one.part)
+
+    def rebuilt(self) -> bytes:
+        """The package with all changes made."""
+        changes: dict[str, New | None] = {}
+        for part, editor in self._editors.items():
+            if editor.changed:
+                changes[self.members[part].name] = New("", editor.result())
+        for part, data in self.replaced.items():
+            changes[self.members[part].name] = New("", data)
+        for part in self.dropped:
+            changes[self.members[part].name] = None
+        return self.archive.rebuilt(changes)
+
+    def _relations(self) -> Iterator[Relation]:
+        count = 0
+        for rels in self.members:
+            found = _RELS.fullmatch(rels)
+            if found is None:
+                continue
+            folder = found[1] or ""
+            source = f"{folder}/{found[2]}" if folder else found[2]
+            for element in self.editor(rels).find(lambda name, _: name == "Relationship"):
+                count += 1
+                if count > RELATIONS_MAX:
+                    raise CannotSanitize("There are too many relationships in the document.")
+                part = part_name(element.attributes.get("Target", ""), folder)
+                yield Relation(rels, source, element, part if part in self.members else "")
+
+
+def part_name(target: str, folder: str = "") -> str:
+    """The part that a target leads to from a part in ``folder``, in lower case."""
+    path = unquote(target.partition("#")[0]).replace("\\", "/").strip()
+    path = path if path.startswith("/") else f"/{folder}/{path}"
+    return posixpath.normpath(path).lstrip("/").lower()
