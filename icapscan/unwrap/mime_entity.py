@@ -48,6 +48,8 @@ class Entity(Struct, frozen=True):
     """Every boundary that some reader might see, the strict one first."""
     encodings: tuple[Encoding, ...] = (Encoding.IDENTITY,)
     """Every transfer encoding to try, the strict one first."""
+    guessed: frozenset[Encoding] = frozenset()
+    """Those of them that no word of the header names: they are tried because it says something else."""
     names: tuple[str, ...] = ()
     field: str = ""
     """The name of a form field."""
@@ -121,7 +123,7 @@ def _entity(fields: Fields, default: str) -> Entity:
     boundaries = _boundaries(fields.types, doubts)
     if media_type.startswith("multipart") and not boundaries:
         doubts.add(EntityDoubt.NO_BOUNDARY)
-    encodings = _encodings(fields.encodings, doubts)
+    encodings, guessed = _encodings(fields.encodings, doubts)
     if FieldDoubt.HIDDEN_FIELD in fields.doubts and encodings != [Encoding.IDENTITY]:
         doubts.add(EntityDoubt.ENCODINGS)
         encodings = list(dict.fromkeys([*encodings, Encoding.IDENTITY]))
@@ -141,7 +143,16 @@ def _entity(fields: Fields, default: str) -> Entity:
         if doubted:
             doubts.add(EntityDoubt.NAMES)
     return Entity(
-        media_type, content_type, boundaries, tuple(encodings), names, field, charset, attachment, frozenset(doubts)
+        media_type,
+        content_type,
+        boundaries,
+        tuple(encodings),
+        frozenset(guessed),
+        names,
+        field,
+        charset,
+        attachment,
+        frozenset(doubts),
     )
 
 
@@ -182,9 +193,10 @@ def _boundaries(types: tuple[bytes, ...], doubts: set[EntityDoubt]) -> tuple[byt
     return unique
 
 
-def _encodings(values: tuple[bytes, ...], doubts: set[EntityDoubt]) -> list[Encoding]:
+def _encodings(values: tuple[bytes, ...], doubts: set[EntityDoubt]) -> tuple[list[Encoding], set[Encoding]]:
+    """The transfer encodings to try, and those of them that are guessed."""
     if not values:
-        return [Encoding.IDENTITY]
+        return [Encoding.IDENTITY], set()
     found: list[Encoding] = []
     tries: list[Encoding] = []
     for value in values:
@@ -197,6 +209,7 @@ def _encodings(values: tuple[bytes, ...], doubts: set[EntityDoubt]) -> list[Enco
             doubts.add(EntityDoubt.ENCODINGS)
             found += [_BY_WORD[match.lastgroup or ""] for match in _WORDS.finditer(value)]
             tries = [Encoding.BASE64, Encoding.QUOTED_PRINTABLE]
+    guessed = set(tries) - set(found)
     found += tries
     if EntityDoubt.ENCODINGS in doubts:
         found.append(Encoding.IDENTITY)
@@ -205,4 +218,4 @@ def _encodings(values: tuple[bytes, ...], doubts: set[EntityDoubt]) -> list[Enco
         doubts.add(EntityDoubt.ENCODINGS)
         if Encoding.IDENTITY not in unique:
             unique.append(Encoding.IDENTITY)
-    return unique
+    return unique, guessed

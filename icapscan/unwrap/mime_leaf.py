@@ -9,6 +9,7 @@ from icapscan.findings import Anomaly, Reason
 from icapscan.limits import KIB
 from icapscan.unwrap.events import AnomalyFound, Audience, PartBegin, PartData, PartEnd, PartEvent, PartFailed
 from icapscan.unwrap.mime_entity import Encoding, Entity, EntityDoubt
+from icapscan.unwrap.mime_fields import HeaderEnd
 from icapscan.unwrap.mime_variation import STRICT, Variation, encoding_of
 from icapscan.unwrap.transfer import Doubt, Identity, QuotedPrintable, Transfer, base64
 from icapscan.unwrap.uu import Uuencode
@@ -25,8 +26,8 @@ class Leaf:
     """One body part whose content is handed on decoded: a leaf, or a container that the walker opens in turn."""
 
     __slots__ = (
-        "_begun", "_closing", "_described", "_failure", "_held", "_key", "_raw", "_raw_size", "_reading", "_small",
-        "_tail", "_transfer",
+        "_begun", "_closing", "_described", "_failure", "_guess", "_held", "_key", "_raw", "_raw_size", "_reading",
+        "_small", "_tail", "_transfer",
     )  # fmt: skip
 
     def __init__(
@@ -39,6 +40,8 @@ class Leaf:
         reading.encodings = max(reading.encodings, len(described.encodings))
         encoding = encoding_of(reading.variation, described)
         self._transfer = _transfer(encoding, reading.variation)
+        # What does not decode in such a reading only shows that it is not the right one.
+        self._guess = encoding in described.guessed or reading.variation.header_end is not HeaderEnd.EMPTY_LINE
         # Text and nested structure that every reader sees alike, until it turns out to be large.
         self._small = (
             reading.variation is STRICT
@@ -93,12 +96,12 @@ class Leaf:
 
     def _judge(self, doubts: set[Doubt]) -> None:
         """Note what is odd in the encoded bytes; some of it no reader can decode for sure."""
-        text = self._described.media_type.startswith("text/")
+        text = self._described.media_type.startswith("text/") or self._described.is_container
         if text:
             doubts.discard(Doubt.LOWER_CASE)
         for doubt in doubts:
             self._reading.doubt(doubt, self._key)
-        if self._failure is not None:
+        if self._failure is not None or self._guess:
             return
         if Doubt.BROKEN in doubts or (Doubt.ESCAPE in doubts and not text):
             self._failure = Reason.MALFORMED, "The content is not encoded as its Content-Transfer-Encoding says."
