@@ -25,9 +25,8 @@ from icapscan.limits import MIB, Limits
 from icapscan.pipeline import Scanner, Subject
 from icapscan.store import Purse
 
-# The EICAR test string, cut in two so that this file is not taken for it.
-EICAR = rb"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR-" + rb"STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
-LEAF_MAX = 1 * MIB
+TEXT_MAX = 4 * MIB
+"""Bytes of a part up to which its line ends matter."""
 _FORMS = {
     "mime": Form.MAIL,
     "mime-evasion": Form.MAIL,
@@ -46,11 +45,11 @@ class Facts(Struct, kw_only=True):
 
     path: str
     hashes: set[str]
-    """SHA-256 of every part, and of each with CRLF turned into LF."""
+    """SHA-256 of every part, and of each up to `TEXT_MAX` with CRLF turned into LF."""
     other_line_ends: set[str]
     """SHA-256 of every part as readers give it that turn LF into CRLF, or keep the line end before a delimiter."""
-    eicar: bool
-    """A part has the EICAR string."""
+    largest: int
+    """Bytes of the largest part. Its store is mapped for the engines, which counts as memory of the process."""
     verdicts: list[Verdict]
     cpu: float
     """Seconds of this process."""
@@ -85,19 +84,21 @@ class Spy:
     def __init__(self) -> None:
         self.hashes: set[str] = set()
         self.other_line_ends: set[str] = set()
-        self.eicar = False
+        self.largest = 0
 
     def scan_now(self, part: Part, seconds: float) -> Report:
         """Look at one part."""
-        data = bytes(part.store.view())
+        self.largest = max(self.largest, part.store.size)
         self.hashes.add(part.store.sha256())
+        if part.store.size > TEXT_MAX:
+            return Report(self.name)
+        data = bytes(part.store.view())
         text = data.replace(b"\r\n", b"\n") if b"\r\n" in data else data
         if text is not data:
             self.hashes.add(hashlib.sha256(text).hexdigest())
-        if part.media_type and len(text) < LEAF_MAX:
+        if part.media_type:
             for other in (text + b"\n", text.replace(b"\n", b"\r\n")):
                 self.other_line_ends.add(hashlib.sha256(other).hexdigest())
-        self.eicar |= EICAR in data
         return Report(self.name)
 
     async def scan(self, part: Part, seconds: float) -> Report:
@@ -124,7 +125,7 @@ def walk(
     scanner = Scanner(fanout, limits, Purse(limits.memory, limits.disk))
     with asyncio.Runner() as runner:
         for row in rows:
-            spy.hashes, spy.other_line_ends, spy.eicar = set(), set(), False
+            spy.hashes, spy.other_line_ends, spy.largest = set(), set(), 0
             began, peak = time.process_time(), _peak()
             crash = ""
             verdicts: list[Verdict] = []
@@ -136,7 +137,7 @@ def walk(
                 path=row["path"],
                 hashes=spy.hashes,
                 other_line_ends=spy.other_line_ends,
-                eicar=spy.eicar,
+                largest=spy.largest,
                 verdicts=verdicts or [Verdict(Level.UNSCANNED)],
                 cpu=time.process_time() - began,
                 crash=crash,
