@@ -21,7 +21,7 @@ _FOLD = re.compile(rb"[\r\n]+[ \t]*")
 _PARAM = re.compile(rb';\s*([\w-]+(?:\*(?:\d{1,3}\*?)?)?)=("[^"\\]*"|[^\s;"]*)\s*')
 _NAME_PARAM = re.compile(rb"(?:file)?name(?:\*(?:\d{1,3}\*?)?)?", re.I)
 _PLAIN_NAME = re.compile(r"[ !#-\[\]-~]+")
-_UNSAFE = re.compile(r'[/\\"<>|:*?]')
+_UNSAFE = re.compile(r'[/\\"<>|:*?;=]')
 _WORD_BYTES = 45
 """Of a name in one encoded word, which is 75 characters at most (RFC 2047 section 2)."""
 _OOXML = b"application/vnd.openxmlformats-officedocument."
@@ -114,7 +114,7 @@ def _with_name(value: bytes, name: str, fold: bytes, in_type: bool) -> bytes:
 def _parameter(name: str, in_type: bool) -> bytes:
     """``name`` in Content-Type, ``filename`` in Content-Disposition, as mail programs write them."""
     key = b"name" if in_type else b"filename"
-    if _PLAIN_NAME.fullmatch(name) is not None and "=?" not in name:
+    if _PLAIN_NAME.fullmatch(name) is not None:
         return key + b'="' + name.encode("ascii") + b'"'
     if in_type:
         return key + b'="' + b" ".join(_words(name)) + b'"'

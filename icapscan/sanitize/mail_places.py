@@ -137,6 +137,8 @@ def is_container(store: PartStore, start: int, end: int, declared: Declared) -> 
 def _start(store: PartStore, start: int, end: int, declared: Declared) -> Start:
     """How the walker begins with it. Raises `Opaque` where another format could open it, too, and give it children."""
     begun: Start | None = None
+    if start == end:
+        raise Opaque("It is empty.")
     for offer in registry().offers(_evidence(store, start, end, declared)):
         if offer.entry.format is MIME:
             begun = MIME.start(declared, offer.bid)

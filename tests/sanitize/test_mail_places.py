@@ -13,8 +13,7 @@ from icapscan.sanitize.mail_places import Container, Opaque, Place, locate
 from icapscan.store import PartStore, Purse
 from icapscan.unwrap.contract import Declared
 from icapscan.unwrap.mime_entity import Encoding
-from icapscan.unwrap.quoted import QuotedPrintable
-from icapscan.unwrap.transfer import Base64Reading, Identity, Transfer, base64
+from icapscan.unwrap.transfer import Base64Reading, Identity, QuotedPrintable, Transfer, base64
 from icapscan.unwrap.uu import Uuencode
 from tests.sanitize.mails import corpus_mails, mime_parts, walked
 from tests.unwrap.samples_mime import MAIL, TEXT, mail, multipart, part
@@ -113,7 +112,7 @@ OPEN_NESTED = b'Content-Type: multipart/mixed; boundary="inner"\r\n\r\n' + multi
 @pytest.mark.parametrize(
     ("body", "why"),
     [
-        (b"", "not a mail"),
+        (b"", "empty"),
         (b"just a text", "not a mail"),
         (mail(type=b"Content-Type: multipart/mixed\r\n"), "type or its boundary"),
         (mail(type=b"Content-Type: multipart/mixed; boundary=frontier; boundary=other\r\n"), "type or its boundary"),
