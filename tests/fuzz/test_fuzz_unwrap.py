@@ -1,0 +1,180 @@
+"""A bounded, repeatable run of every fuzz target, and the net that they are: planted mistakes are caught."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from icapscan.findings import Reason
+from icapscan.store import PartStore
+from icapscan.unwrap.contract import Bid, Context, Evidence
+from icapscan.unwrap.events import PartBegin, PartData, PartEnd, PartEvent, PartFailed
+from icapscan.unwrap.formats import FORMATS, Entry, Registry
+from icapscan.unwrap.gate import Stop
+from tests.conftest import missing
+from tests.fuzz import mutators, oracle, run, seeds, walked
+from tests.fuzz.targets import TARGETS
+from tests.unwrap.toys import BOX, box, part
+
+RUNS = 600
+"""Inputs for each target, seeds included: not time, so that each run does the same."""
+
+
+@pytest.fixture
+def atheris() -> None:
+    if importlib.util.find_spec("atheris") is None:
+        missing("this test needs atheris (there are wheels for CPython 3.11 to 3.13 on Linux): pip install atheris")
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("half", [0, 1])
+def test_all_targets_for_a_while(atheris: None, half: int, tmp_path: Path) -> None:
+    """Both halves at the same time where the tests run in two processes."""
+    targets = [target for number, target in enumerate(TARGETS.values()) if number % 2 == half]
+    for told in run.run(targets, tmp_path, runs=RUNS, jobs=1):
+        assert not told["crashes"], f"{told['target']}: {told['crashes']} (see docs/fuzzing.md)"
+        assert told["executions"] >= RUNS // 20 and told["coverage"] > 0, told
+
+
+def test_every_format_and_every_target() -> None:
+    """No format without a target; each target has its invariant in its first line, and seeds that open something."""
+    driven = {name for target in TARGETS.values() for name in target.formats}
+    assert driven == {entry.format.name for entry in FORMATS}
+    for target in TARGETS.values():
+        assert target.invariant.endswith(".") and ":" in target.invariant
+        made = seeds.made(target)
+        assert len(made) > 0 and made == seeds.made(target)
+
+
+@pytest.mark.parametrize("name", [name for name in TARGETS if not TARGETS[name].children])
+def test_the_seeds_keep_the_invariants(name: str) -> None:
+    for data in seeds.made(TARGETS[name]):
+        TARGETS[name].check(data)
+
+
+class Planted:
+    """A decoder with one mistake."""
+
+    name = "planted"
+
+    def __init__(self, mistake: str) -> None:
+        self._mistake = mistake
+        self._context: Context | None = None
+        self._count = 0
+
+    def bid(self, evidence: Evidence) -> Bid:
+        if self._mistake == "bid":
+            raise IndexError
+        return Bid.YES
+
+    def open(self, context: Context) -> Planted:
+        self._context = context
+        self._count = 0
+        return self
+
+    def feed(self, data: bytes | memoryview) -> Iterator[PartEvent]:
+        assert self._context is not None
+        gate = self._context.gate
+        self._count += 1
+        match self._mistake:
+            case "raises":
+                bytes(data)[1000]
+            case "key":
+                yield PartBegin("../a")
+            case "twice":
+                yield PartBegin("a")
+                yield PartEnd("a")
+            case "not open":
+                yield PartData("a", b"x")
+            case "never ends":
+                yield PartBegin(f"a{self._count}")
+            case "split":
+                yield PartBegin(str(self._count))
+                yield PartEnd(str(self._count))
+            case "uncounted" if self._count == 1:
+                yield PartBegin("a")
+                yield PartData("a", bytes(200_000))
+                yield PartEnd("a")
+            case "unbounded" if self._count == 1:
+                yield PartBegin("a")
+                for _ in range(100):
+                    gate.took(100_000)
+                    yield PartData("a", bytes(100_000))
+                yield PartEnd("a")
+            case "untold" if self._count == 1:
+                gate.took(10_000_000)
+            case "surrogate":
+                yield PartBegin(f"a{self._count}", "\ud800")
+                yield PartEnd(f"a{self._count}")
+
+    def finish(self) -> Iterator[PartEvent]:
+        yield from ()
+
+
+MISTAKES = (
+    "bid",
+    "raises",
+    "key",
+    "twice",
+    "not open",
+    "never ends",
+    "split",
+    "uncounted",
+    "unbounded",
+    "untold",
+    "surrogate",
+)
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_decoder_with_a_mistake_is_caught(mistake: str) -> None:
+    with pytest.raises((AssertionError, IndexError, UnicodeEncodeError)):
+        oracle.check(Entry(Planted(mistake)), b"some input " * 20)
+
+
+def test_a_decoder_without_a_mistake_passes() -> None:
+    told = oracle.check(Entry(Planted("none")), b"some input")
+    assert told is not None and not told.failures
+    told = oracle.check(BOX, box(part(b"a", b"x" * 5000), part(b"b", b"y")))
+    assert told is not None and told.contents == {b"x" * 5000, b"y"}
+
+
+class Stopped(Planted):
+    """Reads the whole part, and stops."""
+
+    def read(self, store: PartStore) -> Iterator[PartEvent]:
+        yield PartFailed("a", Reason.ENCRYPTED, "locked")
+        raise Stop(Reason.UNSUPPORTED, "no more")
+
+
+def test_a_stop_is_a_failure() -> None:
+    told = oracle.check(Entry(Stopped("none")), b"some input")
+    assert told is not None and told.failures == {("a", Reason.ENCRYPTED), ("", Reason.UNSUPPORTED)}
+
+
+def test_a_decoder_that_raises_in_the_walker_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    walked.check(b"any body")
+    monkeypatch.setattr(walked, "_IN_PROCESS", Registry([Entry(Planted("raises"))]))
+    with pytest.raises(AssertionError, match="a decoder raised"):
+        walked.check(b"any body")
+
+
+def test_mutations_change_and_are_repeatable() -> None:
+    for target in TARGETS.values():
+        data = seeds.made(target)[0]
+        mutate = mutators.mutator(target.mutator, target.words, lambda data, most: data[:most])
+        changed = {mutate(data, target.longest, seed) for seed in range(60)}
+        assert changed == {mutate(data, target.longest, seed) for seed in range(60)}
+        assert len(changed) > 10 and all(len(one) <= target.longest for one in changed)
+
+
+def test_a_mutated_tar_has_right_checksums() -> None:
+    data = seeds.made(TARGETS["tar"])[0]
+    for seed in range(20):
+        block = mutators.tar_blocks(data, 1 << 20, random.Random(seed), (b"x",))[:512]
+        kept = int(block[148:154].strip(b"\0 ") or b"0", 8)
+        assert kept == sum(block[:148]) + 8 * 32 + sum(block[156:])
