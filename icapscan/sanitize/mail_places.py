@@ -18,7 +18,8 @@ from icapscan.findings import PartPath
 from icapscan.sanitize.edits import virgin
 from icapscan.store import PartReader, PartStore
 from icapscan.unwrap.contract import FIRST, Declared, Evidence
-from icapscan.unwrap.formats import registry
+from icapscan.unwrap.formats import Offer, registry
+from icapscan.unwrap.libarchive import LibarchiveFormat
 from icapscan.unwrap.mime import MIME
 from icapscan.unwrap.mime_entity import Encoding, Entity, EntityDoubt, entity
 from icapscan.unwrap.mime_fields import Fields, HeaderReader, known_fields, parse
@@ -142,7 +143,7 @@ def _start(store: PartStore, start: int, end: int, declared: Declared) -> Start:
     for offer in registry().offers(_evidence(store, start, end, declared)):
         if offer.entry.format is MIME:
             begun = MIME.start(declared, offer.bid)
-        elif not offer.entry.needs or _holds(store.reader(), offer.entry.needs, start, end):
+        elif not _excluded(offer, store.reader(), start, end):
             raise Opaque(f"It can also be read as {offer.entry.format.name}.")
     if begun is None:
         raise Opaque("It is not a mail.")
@@ -156,9 +157,13 @@ def _evidence(store: PartStore, start: int, end: int, declared: Declared) -> Evi
     return Evidence(first, end - start <= FIRST, declared)
 
 
-def _holds(data: bytes | PartReader, needs: tuple[bytes, ...], start: int, end: int) -> bool:
+def _excluded(offer: Offer, data: bytes | PartReader, start: int, end: int) -> bool:
+    """Whether a format that bid on the first bytes finds nothing in the rest for sure."""
+    if isinstance(offer.entry.format, LibarchiveFormat):
+        return offer.entry.format.excludes(data, start, end)
     first = b"\n" + bytes(data[start : min(end, start + FIRST)])  # see `Entry.needs`
-    return any(need in first or data.find(need, start, end) >= 0 for need in needs)
+    needs = offer.entry.needs
+    return bool(needs) and not any(need in first or data.find(need, start, end) >= 0 for need in needs)
 
 
 def _header(pieces: Iterator[bytes | memoryview]) -> tuple[bytes, bool]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from msgspec import Struct
 
 from icapscan.findings import PartPath, Reason
-from icapscan.store import PartStore
+from icapscan.store import PartReader, PartStore
 from icapscan.unwrap import rar_headers, sevenzip
 from icapscan.unwrap.children import Child, python, why
 from icapscan.unwrap.contract import Bid, Context, Evidence
@@ -67,7 +67,7 @@ KINDS = (
     Kind("xar", ("xar",), (b"xar!",)),
     Kind("rpm", ("cpio",), (b"\xed\xab\xee\xdb",)),
     Kind("compress", ("raw",), (b"\x1f\x9d",), suffix=".Z"),
-    Kind("iso", ("iso9660",), (), needs=_ISO),
+    Kind("iso", ("iso9660",), ()),
 )
 
 
@@ -94,6 +94,10 @@ class LibarchiveFormat:
 
     def open(self, context: Context) -> LibarchiveDecoder:
         return LibarchiveDecoder(self._kind, context)
+
+    def excludes(self, data: bytes | PartReader, start: int, end: int) -> bool:
+        """Whether the part from ``start`` to ``end`` is none of this kind for sure, although the bid was MAYBE."""
+        return self._kind.name == "iso" and data[start + _ISO_AT : min(end, start + _ISO_AT + 5)] not in _ISO
 
 
 class LibarchiveDecoder:
