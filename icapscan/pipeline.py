@@ -17,6 +17,9 @@ from msgspec import Struct
 from icapscan.engines.contract import Part, Report
 from icapscan.findings import Anomaly, Finding, Level, Reason, Unscanned, Verdict, summarize
 from icapscan.limits import Budget, Limits
+from icapscan.policy.facts import PartFacts
+from icapscan.policy.parts import part_facts
+from icapscan.policy.rules import Needs
 from icapscan.store import PartStore, Purse
 from icapscan.unwrap.contract import Declared
 from icapscan.unwrap.events import PartFailed, Waiting
@@ -53,6 +56,11 @@ class Subject(Struct, frozen=True):
     """The whole value of Content-Type, for the boundary of a multipart."""
 
 
+NOTHING = Needs()
+_STOPPED = frozenset({Reason.OVER_LIMIT, Reason.TIMEOUT, Reason.ENGINE_FAILED})
+"""Reasons for a part that may hold others which nobody heard of."""
+
+
 class Scanner:
     """One generation of engines, shared by all scans that begin while it is in force."""
 
@@ -75,9 +83,9 @@ class Scanner:
         self.unwrap = unwrap if unwrap != UnwrapSettings() else None
         """None: the standard settings, and nothing is made for a body to hold what differs."""
 
-    def begin(self, subject: Subject) -> Scan:
-        """Start on one body. Whoever calls this owns the scan and closes it."""
-        return Scan(self, subject)
+    def begin(self, subject: Subject, needs: Needs = NOTHING) -> Scan:
+        """Start on one body. Whoever calls this owns the scan and closes it. ``needs``: what rules want to know."""
+        return Scan(self, subject, needs)
 
     def new_store(self) -> PartStore:
         """An empty store within the purse."""
@@ -90,10 +98,12 @@ class _Line:
     Owns the stores of the parts it is given, and frees each as soon as nobody reads it any more.
     """
 
-    __slots__ = ("_engines", "_running", "_seconds", "_virgin", "_waiting", "failures", "hit", "reports")
+    __slots__ = ("_engines", "_first", "_running", "_seconds", "_virgin", "_waiting", "failures", "hit", "reports")
 
-    def __init__(self, engines: Engines, seconds: float, virgin: PartStore) -> None:
+    def __init__(self, engines: Engines, seconds: float, virgin: PartStore, first: bool) -> None:
         self._engines = engines
+        self._first = first
+        """Something infected settles it."""
         self._seconds = seconds
         self._virgin = virgin
         self._waiting: deque[Part] = deque()
@@ -158,7 +168,7 @@ class _Line:
             return
         reports = task.result()
         self.reports += reports
-        if self._engines.report == "first":
+        if self._first:
             self.hit |= any(finding.level is Level.INFECTED for report in reports for finding in report.findings)
 
     def _free(self, part: Part) -> None:
@@ -224,9 +234,12 @@ class Scan:
     end, whatever happened. Nothing but a verdict without findings, without failures and within every bound is CLEAN.
     """
 
-    __slots__ = ("_anomalies", "_budget", "_line", "_scanner", "_subject", "_unscanned", "_walker", "store")
+    __slots__ = (
+        "_anomalies", "_budget", "_line", "_needs", "_scanner", "_subject", "_unscanned", "_walker", "parts",
+        "parts_complete", "store",
+    )  # fmt: skip
 
-    def __init__(self, scanner: Scanner, subject: Subject) -> None:
+    def __init__(self, scanner: Scanner, subject: Subject, needs: Needs = NOTHING) -> None:
         self._scanner = scanner
         self._subject = subject
         self._budget = Budget(scanner.limits)
@@ -244,6 +257,11 @@ class Scan:
         self._line: _Line | None = None
         self._unscanned: list[Unscanned] = []
         self._anomalies: list[Anomaly] = []
+        self._needs = needs
+        self.parts: list[PartFacts] = []
+        """The parts so far, where rules ask for them; with all of them a hit does not end the unpacking."""
+        self.parts_complete = True
+        """False once something may hold parts that were not heard of."""
 
     def feed(self, data: bytes | memoryview) -> None:
         """More of the virgin body. Raises `StoreFull` when it cannot be kept; the scan is then to be closed."""
@@ -329,6 +347,7 @@ class Scan:
                 self._unscanned.append(Unscanned(Reason.TIMEOUT, detail="Unpacking took too long."))
             finally:
                 if not complete:
+                    self.parts_complete = False
                     self._walker.close()  # its child process ends before the next one begins
                 turns.end()
         return virgin or Part("", self.store, self._subject.name, self._subject.media_type)
@@ -338,6 +357,8 @@ class Scan:
         virgin = None
         for event in events:
             if isinstance(event, PartReady):
+                if self._needs.parts:
+                    self._gather(event)
                 declared = event.declared
                 name = declared.names[0] if declared.names else ""
                 part = Part(event.path, event.store, name, declared.media_type, event.audience)
@@ -346,20 +367,31 @@ class Scan:
                 else:
                     self._add(part)
             elif isinstance(event, PartFailed):
+                if event.reason in _STOPPED:
+                    self.parts_complete = False
                 self._unscanned.append(Unscanned(event.reason, event.path, detail=event.detail))
             else:
                 self._anomalies.append(event.anomaly)
         return virgin
 
+    def _gather(self, event: PartReady) -> None:
+        facts = part_facts(event, self._needs)
+        if facts is not None:
+            self.parts.append(facts)
+
     def _add(self, part: Part) -> None:
         if self._line is None:
-            self._line = _Line(self._scanner.engines, self._scanner.limits.seconds, self.store)
+            engines = self._scanner.engines
+            first = engines.report == "first" and not self._needs.parts
+            self._line = _Line(engines, self._scanner.limits.seconds, self.store, first)
         self._line.add(part)
 
     def _note_budget(self) -> None:
         if self._budget.spent is not None:
-            detail = f"The limit on {self._budget.spent} was reached."
-            self._unscanned.append(Unscanned(Reason.OVER_LIMIT, detail=detail))
+            self.parts_complete = False
+            item = Unscanned(Reason.OVER_LIMIT, detail=f"The limit on {self._budget.spent} was reached.")
+            if item not in self._unscanned:
+                self._unscanned.append(item)
 
     def _sum_up(self, reports: Iterable[Report] = ()) -> Verdict:
         unscanned = list(self._unscanned)

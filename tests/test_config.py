@@ -225,8 +225,8 @@ def test_unknown_keys_in_the_environment_name_the_variable() -> None:
         ("[page]\ncontact = 2024-01-01", 2, "page.contact", "expected a text, got 2024-01-01"),
         ("[cache]\nenabled = true", 2, "cache.enabled", "this is not in this release, got true"),
         ("[cache]\nenabled = 0", 2, "cache.enabled", "expected false"),
-        ('[policy]\nrules = [{if = "x"}]', 2, "policy.rules", "not in this release"),
-        ('\n[[policy.rules]]\nif = "x"', 2, "policy.rules", "not in this release"),
+        ('[policy]\nrules = [{if = "x"}]', 2, "policy.rules[1].if", "unknown key; the keys of a rule are name, when"),
+        ('\n[[policy.rules]]\nif = "x"', 3, "policy.rules[1].if", "unknown key"),
         ('[policy]\nrules = "block all"', 2, "policy.rules", "expected a list"),
     ],
 )

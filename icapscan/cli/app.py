@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import os
+import sys
 from typing import Annotated
 
 import typer
@@ -16,6 +17,8 @@ app = typer.Typer(
 )  # fmt: skip
 config_app = typer.Typer(no_args_is_help=True, help="Check or show the configuration.")
 app.add_typer(config_app, name="config")
+policy_app = typer.Typer(no_args_is_help=True, help="Try the rules of the configuration.")
+app.add_typer(policy_app, name="policy")
 
 ConfigOption = Annotated[str | None, typer.Option("--config", metavar="FILE", help="Configuration file (TOML).")]
 SetOption = Annotated[
@@ -114,15 +117,22 @@ def icap(
 
 @config_app.command()
 def check(config: ConfigOption = None, sets: SetOption = None) -> int:
-    """Say whether the configuration can be used, rules included. Exit code: 0 it can, 3 it cannot."""
+    """Say whether the configuration can be used, rules included.
+
+    Exit code: 0 it is good, 1 it can be used but has policy rules that never match, 3 it cannot be used.
+    """
+    from icapscan.cli.policy import dead_rules
     from icapscan.config import load
     from icapscan.engines.rules import compile_rules
 
     settings = load(config, sets or (), os.environ)
     yara = settings.engines.yara
     rules = f" {compile_rules(yara.rules).count} YARA rules." if yara.enabled else ""
-    print(f"The configuration is good.{rules}")
-    return EXIT_CLEAN
+    dead = dead_rules(settings)
+    for sentence in dead:
+        print(sentence, file=sys.stderr)
+    print(f"The configuration {'can be used' if dead else 'is good'}.{rules}")
+    return EXIT_FOUND if dead else EXIT_CLEAN
 
 
 @config_app.command()
@@ -132,3 +142,37 @@ def show(config: ConfigOption = None, sets: SetOption = None) -> int:
 
     print(show(load(config, sets or (), os.environ)), end="")
     return EXIT_CLEAN
+
+
+@policy_app.callback()
+def _policy() -> None:
+    """Try the rules of the configuration."""
+
+
+@policy_app.command()
+def test(
+    paths: Annotated[list[str], typer.Argument(metavar="FILE|-...", help="Files, folders, or - for standard input.")],
+    config: ConfigOption = None,
+    sets: SetOption = None,
+    form: Annotated[Form, typer.Option("--as", help="What the files are; http = raw HTTP responses.")] = Form.AUTO,
+    service: Annotated[str, typer.Option(metavar="NAME", help="ICAP service that they are sent to.")] = "avscan",
+    method: Annotated[
+        str | None, typer.Option(metavar="GET|POST|…", help="HTTP method; GET and HEAD are downloads.")
+    ] = None,
+    url: Annotated[str, typer.Option(metavar="URL", help="What is asked for.")] = "",
+    client: Annotated[str, typer.Option(metavar="ADDRESS", help="Whom the proxy serves (X-Client-IP).")] = "",
+    user: Annotated[str, typer.Option(metavar="NAME", help="Who that is (X-Authenticated-User).")] = "",
+    group: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Group of the user (X-Authenticated-Groups); repeatable.")
+    ] = None,
+    json: JsonOption = False,
+) -> int:
+    """Scan files and show which rule decides about each, and why the others do not.
+
+    Exit code: 0 all would pass, 1 one would be stopped or changed, 2 one could not be scanned, 3 usage.
+    """
+    from icapscan.cli.policy import Asked, run
+    from icapscan.config import load
+
+    asked = Asked(service, method, url, client, user, tuple(group or ()))
+    return run(paths, load(config, sets or (), os.environ), form, asked, as_json=json)

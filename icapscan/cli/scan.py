@@ -21,7 +21,9 @@ from icapscan.engines.fanout import Fanout
 from icapscan.engines.rules import compile_rules
 from icapscan.errors import StoreFull
 from icapscan.findings import Level, Reason, Unscanned, Verdict, summarize
-from icapscan.pipeline import Scan, Scanner, Subject
+from icapscan.pipeline import NOTHING, Scan, Scanner, Subject
+from icapscan.policy.facts import PartFacts
+from icapscan.policy.rules import Needs
 from icapscan.servers.settings import Settings
 from icapscan.store import PartStore, Purse
 
@@ -36,6 +38,10 @@ class Scanned(Struct, frozen=True):
     verdict: Verdict
     size: int
     sha256: str
+    parts: tuple[PartFacts, ...] = ()
+    """Where rules ask for them."""
+    parts_complete: bool = True
+    mail: bool = False
 
 
 def run(paths: Sequence[str], settings: Settings, form: Form, *, as_json: bool) -> int:
@@ -95,12 +101,12 @@ async def _in_order(inputs: Inputs, scanner: Scanner, reporter: Reporter) -> Asy
             task.cancel()
 
 
-async def scan_input(item: Input, inputs: Inputs, scanner: Scanner) -> Scanned:
+async def scan_input(item: Input, inputs: Inputs, scanner: Scanner, needs: Needs = NOTHING) -> Scanned:
     """Scan one input. Never raises for anything that is wrong with it."""
     try:
         pieces = inputs.pieces(item)
         first = next(pieces, b"")
-        return await _scan_pieces(item, item.form_of(first), chain((first,) if first else (), pieces), scanner)
+        return await _scan_pieces(item, item.form_of(first), chain((first,) if first else (), pieces), scanner, needs)
     except StoreFull as error:
         return _failed(item.path, Reason.ENGINE_FAILED, str(error))
     except Unreadable as error:
@@ -111,10 +117,11 @@ def _failed(path: str, reason: Reason, detail: str) -> Scanned:
     return Scanned(path, summarize((), [Unscanned(reason, detail=detail)]), 0, "")
 
 
-async def _scan_pieces(item: Input, form: Form, pieces: Iterator[bytes], scanner: Scanner) -> Scanned:
+async def _scan_pieces(item: Input, form: Form, pieces: Iterator[bytes], scanner: Scanner, needs: Needs) -> Scanned:
     if form is Form.HTTP:
-        return await _scan_http(item, pieces, scanner)
-    scan = scanner.begin(Subject(name=item.name, media_type=MAIL if form is Form.MAIL else ""))
+        return await _scan_http(item, pieces, scanner, needs)
+    mail = form is Form.MAIL
+    scan = scanner.begin(Subject(name=item.name, media_type=MAIL if mail else ""), needs)
     try:
         digest, size = hashlib.sha256(), 0
         for piece in pieces:
@@ -122,7 +129,8 @@ async def _scan_pieces(item: Input, form: Form, pieces: Iterator[bytes], scanner
             size += len(piece)
             scan.feed(piece)
             await asyncio.sleep(0)
-        return Scanned(item.path, await scan.finish(), size, digest.hexdigest())
+        verdict = await scan.finish()
+        return Scanned(item.path, verdict, size, digest.hexdigest(), tuple(scan.parts), scan.parts_complete, mail)
     finally:
         scan.close()
 
@@ -130,26 +138,33 @@ async def _scan_pieces(item: Input, form: Form, pieces: Iterator[bytes], scanner
 # Raw HTTP responses
 
 
-async def _scan_http(item: Input, pieces: Iterable[bytes], scanner: Scanner) -> Scanned:
+async def _scan_http(item: Input, pieces: Iterable[bytes], scanner: Scanner, needs: Needs) -> Scanned:
     store = scanner.new_store()
     try:
         for piece in pieces:
             store.append(piece)
         response = response_in(store, sure=item.form is Form.HTTP)
-        verdicts = [await _scan_reading(reading, store, response, item.name, scanner) for reading in response.readings]
-        return Scanned(item.path, _join(verdicts, response), store.size, store.sha256())
+        scanned = [
+            await _scan_reading(reading, store, response, item.name, scanner, needs) for reading in response.readings
+        ]
+        verdict = _join([one.verdict for one in scanned], response)
+        parts = tuple(part for one in scanned for part in one.parts)
+        complete = all(one.parts_complete for one in scanned)
+        return Scanned(item.path, verdict, store.size, store.sha256(), parts, complete)
     finally:
         store.close()
 
 
-async def _scan_reading(reading: Reading, store: PartStore, response: Response, name: str, scanner: Scanner) -> Verdict:
+async def _scan_reading(
+    reading: Reading, store: PartStore, response: Response, name: str, scanner: Scanner, needs: Needs
+) -> Scanned:
     subject = Subject(reading.content_encoding, response.name or name, response.media_type)
-    scan: Scan = scanner.begin(subject)
+    scan: Scan = scanner.begin(subject, needs)
     try:
         for piece in pieces_of(reading, store):
             scan.feed(piece)
             await asyncio.sleep(0)
-        return await scan.finish()
+        return Scanned(name, await scan.finish(), 0, "", tuple(scan.parts), scan.parts_complete)
     finally:
         scan.close()
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from urllib.parse import unquote
 
 from icapscan.config.lines import Path
+from icapscan.config.policy import check_policy
 from icapscan.config.sources import Sources
 from icapscan.errors import ConfigError
 from icapscan.policy.page import BlockPage
@@ -30,13 +31,12 @@ def check(settings: Settings, sources: Sources) -> None:
         path: Path = tuple(key.split(".")) if not key.startswith("services.") else tuple(key.split(".", 2))
         return ConfigError(f"{key} ({sources.origin(path)}): {sentence}.")
 
+    check_policy(settings, sources)
     for part in (_release, _ports, _tls, _services, _engines, _limits, _files):
         part(settings, fail)
 
 
 def _release(settings: Settings, fail: Fail) -> None:
-    if settings.policy.rules:
-        raise fail("policy.rules", "rules are not in this release; expected no rule, so that none is silently ignored")
     if settings.cache.enabled:
         raise fail("cache.enabled", "the verdict cache is not in this release; expected false")
 

@@ -34,16 +34,22 @@ def format_value(key: Key, value: object) -> str:
 def _table(table: Struct, path: Path, lines: list[str]) -> None:
     below: list[tuple[Path, Struct]] = []
     own: list[str] = []
+    arrays: list[tuple[Path, tuple[dict[str, object], ...]]] = []
     for name, key in keys_of(type(table)).items():
         value = getattr(table, key.attribute)
         if isinstance(value, Struct):
             below.append(((*path, name), value))
         elif isinstance(value, dict):
             below += [((*path, name, entry), item) for entry, item in value.items()]
+        elif isinstance(value, tuple) and value and isinstance(value[0], dict):
+            arrays.append(((*path, name), value))
         else:
             own.append(f"{name} = {format_value(key, value)}")
     if own:
         lines += ["", f"[{dotted(path)}]", *own]
+    for place, tables in arrays:
+        for one in tables:
+            lines += ["", f"[[{dotted(place)}]]", *(f"{dotted((key,))} = {_value(item)}" for key, item in one.items())]
     for deeper, struct in below:
         _table(struct, deeper, lines)
 
@@ -51,8 +57,11 @@ def _table(table: Struct, path: Path, lines: list[str]) -> None:
 def _value(value: object) -> str:
     if value is None:
         return '""'
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, dict):
+        inside = ", ".join(f"{dotted((str(key),))} = {_value(item)}" for key, item in value.items())
+        return f"{{ {inside} }}" if inside else "{}"
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, bool):

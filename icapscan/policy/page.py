@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from icapscan.errors import ConfigError
 from icapscan.findings import Reason, Verdict
-from icapscan.policy.decide import Cause, Decision
+from icapscan.policy.decision import Action, Cause, Decision
 from icapscan.policy.page_texts import ENGLISH, JAPANESE, LANGUAGES, Kind, Texts
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ class PageFacts(Struct, frozen=True):
     threat: str = ""
     reason: Reason | None = None
     url: bytes = b""
+    rule: str = ""
+    """Name of the rule that decided, where that is the reason."""
 
 
 class RenderedPage(Struct, frozen=True):
@@ -50,9 +52,18 @@ class RenderedPage(Struct, frozen=True):
 
 def facts_of(decision: Decision, verdict: Verdict, url: bytes, reference: str) -> PageFacts:
     """The facts for one blocked body."""
-    kind = {Cause.INFECTED: Kind.INFECTED, Cause.SUSPICIOUS: Kind.SUSPICIOUS}.get(decision.cause, Kind.UNSCANNED)
+    if decision.action is Action.DEFER:
+        return PageFacts(Kind.DEFERRED, reference, url=url, rule=decision.rule)
+    kind = _KINDS.get(decision.cause, Kind.UNSCANNED)
+    if kind is Kind.RULE:
+        return PageFacts(kind, reference, url=url, rule=decision.rule or decision.cause.value)
     reason = decision.reason or verdict.reason
     return PageFacts(kind, reference, verdict.name or "", reason if kind is Kind.UNSCANNED else None, url)
+
+
+_KINDS = {
+    Cause.INFECTED: Kind.INFECTED, Cause.SUSPICIOUS: Kind.SUSPICIOUS, Cause.RULE: Kind.RULE, Cause.MACRO: Kind.RULE
+}  # fmt: skip
 
 
 class BlockPage:
@@ -86,7 +97,7 @@ class BlockPage:
 
         values = {"threat": _shown(facts.threat, THREAT_MAX), "url": _shown(_text(facts.url), URL_MAX)}
         values["reference"] = _shown(facts.reference, THREAT_MAX) or "-"
-        shape = (texts.language, facts.kind, facts.reason, *(bool(value) for value in values.values()))
+        shape = (texts.language, facts.kind, facts.reason, facts.rule, *(bool(value) for value in values.values()))
         skeleton = self._skeletons.get(shape)
         if skeleton is None:
             marked = {name: f"\ue000{name}\ue000" if value else "" for name, value in values.items()}
@@ -96,10 +107,10 @@ class BlockPage:
 
     def _names(self, texts: Texts, facts: PageFacts) -> dict[str, object]:
         """Everything that a template may use."""
-        if facts.kind is Kind.UNSCANNED:
-            said = texts.unscanned[facts.reason or Reason.ENGINE_FAILED]
-        else:
-            said = texts.infected if facts.kind is Kind.INFECTED else texts.suspicious
+        said = {
+            Kind.INFECTED: texts.infected, Kind.SUSPICIOUS: texts.suspicious, Kind.RULE: texts.rule,
+            Kind.DEFERRED: texts.deferred,
+        }.get(facts.kind) or texts.unscanned[facts.reason or Reason.ENGINE_FAILED]  # fmt: skip
         contact = _shown(self._contact, URL_MAX)
         return {
             "language": texts.language,
@@ -112,7 +123,7 @@ class BlockPage:
             "footer": texts.footer,
             "kind": facts.kind.value,
             "threat": _shown(facts.threat, THREAT_MAX),
-            "reason": facts.reason.value if facts.reason is not None else "",
+            "reason": facts.reason.value if facts.reason is not None else _shown(facts.rule, THREAT_MAX),
             "url": _shown(_text(facts.url), URL_MAX),
             "reference": _shown(facts.reference, THREAT_MAX) or "-",
             "contact": contact,

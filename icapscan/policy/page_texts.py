@@ -18,6 +18,8 @@ class Kind(enum.Enum):
     INFECTED = "infected"
     SUSPICIOUS = "suspicious"
     UNSCANNED = "unscanned"
+    RULE = "rule"
+    DEFERRED = "deferred"
 
 
 class Said(Struct, frozen=True):
@@ -45,6 +47,9 @@ class Texts(Struct, frozen=True):
     infected: Said
     suspicious: Said
     unscanned: dict[Reason, Said]
+    rule: Said
+    """A rule of the organisation forbids it."""
+    deferred: Said
 
 
 ENGLISH = Texts(
@@ -102,6 +107,17 @@ ENGLISH = Texts(
             "Please try again in a few minutes.",
         ),
     },
+    rule=Said(
+        "This content is not allowed here",
+        "A rule of your organisation does not allow content of this kind. It was stopped on its way and was not passed "
+        "on. This does not mean that a virus was found.",
+        "If you need it, ask your network administrator for another way to get it or to send it.",
+    ),
+    deferred=Said(
+        "This content cannot be passed on just now",
+        "A rule of your organisation holds this content back for the time being. It was not passed on.",
+        "Please try again later.",
+    ),
 )
 
 JAPANESE = Texts(
@@ -159,6 +175,17 @@ JAPANESE = Texts(
             "数分後にもう一度お試しください。",
         ),
     },
+    rule=Said(
+        "許可されていないコンテンツです",
+        "所属する組織の規則により、この種類のコンテンツは許可されていません。途中で止めたため、届いていません。"
+        "ウイルスが見つかったという意味ではありません。",
+        "必要な場合は、別の受け渡し方法をネットワークの管理者にご相談ください。",
+    ),
+    deferred=Said(
+        "ただいまお届けできません",
+        "所属する組織の規則により、このコンテンツを一時的に保留しています。通信を止めました。",
+        "しばらくしてからもう一度お試しください。",
+    ),
 )
 
 LANGUAGES = {"en": ENGLISH, "ja": JAPANESE}

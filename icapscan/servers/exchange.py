@@ -10,8 +10,10 @@ from typing import Any, Protocol
 from icapscan.errors import StoreFull
 from icapscan.findings import CLEAN, Reason, Unscanned, Verdict, summarize
 from icapscan.pipeline import Scan, Subject
-from icapscan.policy.decide import Action, Decision, decide
+from icapscan.policy.decision import Action, Decision
+from icapscan.policy.facts import Direction
 from icapscan.servers import ranges, replies
+from icapscan.servers.facts import directions, facts_of
 from icapscan.servers.replies import Reply
 from icapscan.servers.stationery import VIA
 from icapscan.servers.transaction import Transaction
@@ -143,7 +145,7 @@ class EchoExchange(CopyingExchange):
 class ScanExchange(CopyingExchange):
     """Scans the body and answers by policy."""
 
-    __slots__ = ("_doubts", "_may_204", "_name", "_scan", "_whole_asked")
+    __slots__ = ("_doubts", "_may_204", "_name", "_past_limit", "_policy", "_scan", "_whole_asked")
 
     def __init__(self, now: Transaction) -> None:
         super().__init__(now)
@@ -152,7 +154,10 @@ class ScanExchange(CopyingExchange):
         http = heads.res_hdr if head.method == b"RESPMOD" else heads.req_hdr
         fields = http_head.look(http)
         now.http_method, now.url = http_head.method_and_url(heads.req_hdr)
+        self._policy = now.generation.policy
         self._may_204 = False
+        self._past_limit = False
+        """The body is too long to be scanned, and is read on all the same."""
         self._doubts: tuple[Unscanned, ...] = (_HIDDEN_CODING,) if http_head.hides_coding(http) else ()
         """What the head says or hides, so that scanning the body is not enough."""
         self._whole_asked: bytes | None = None
@@ -168,7 +173,7 @@ class ScanExchange(CopyingExchange):
             content_type = fields.get(b"content-type", b"")
             media_type = http_head.media_type(content_type)
             subject = Subject(http_head.codings(fields), self._name, media_type, content_type)
-            self._scan = now.generation.scanner.begin(subject)
+            self._scan = now.generation.scanner.begin(subject, self._policy.needs)
 
     def body(self, data: bytes | memoryview) -> Reply | None:
         scan = self._scan
@@ -178,20 +183,36 @@ class ScanExchange(CopyingExchange):
             scan.feed(data)
         except StoreFull as error:
             return replies.error(503, str(error))
-        if scan.over_body_limit and self._now.generation.settings.policy.unscanned.over_limit == "block":
-            return self._reply_to(scan.verdict_so_far(), b"")
+        if scan.over_body_limit and not self._past_limit:
+            self._past_limit = True
+            return self._over_limit(scan)
         return None
+
+    def _over_limit(self, scan: Scan) -> Reply | None:
+        """The rest of the body need not be read where it is sure already that it is not passed."""
+        policy = self._policy
+        if policy.plain and not policy.blocks_early(Reason.OVER_LIMIT, directions(self._now)):
+            return None
+        return self._early(scan.verdict_so_far(), scan)
 
     def preview_end(self) -> Reply | None:
         """A hit in the preview is answered at once (PROTOCOL S76); anything else needs the whole body (S75)."""
         assert self._scan is not None
-        settings = self._now.generation.settings
-        if settings.engines.hash.allow:
-            return None  # whether the body is on the allow list is only known at its end
-        verdict = summarize(self._scan.glance())
-        if decide(verdict, settings.policy).action is Action.BLOCK:
-            return self._reply_to(verdict, b"")
-        return None
+        if not self._now.generation.settings.engines.hash.allow:
+            return self._early(summarize(self._scan.glance()), self._scan)
+        # Whether the body is on the allow list is only known at its end; a rule may know better.
+        return None if self._policy.plain else self._early(CLEAN, self._scan)
+
+    def _early(self, verdict: Verdict, scan: Scan) -> Reply | None:
+        """The answer by what is known before the end, where nothing that may still come can change it."""
+        policy = self._policy
+        if not policy.plain:
+            decision = policy.early(facts_of(self._now, verdict, scan, final=False))
+        else:
+            decision = policy.early_by_default(verdict, self._directions(), read_on=not self._past_limit)
+        if decision is None:
+            return None
+        return self._reply_by(decision, None if verdict is CLEAN else verdict, b"")
 
     def end(self, trailers: bytes, within_preview: bool) -> Outcome:
         assert self._now.head is not None
@@ -214,15 +235,35 @@ class ScanExchange(CopyingExchange):
     def request_head(self) -> bytes | None:
         return self._whole_asked or self._now.heads.req_hdr
 
+    def _directions(self) -> tuple[Direction, ...]:
+        """Which way the body travels, where the defaults ask."""
+        return directions(self._now) if self._policy.by_traffic else ()
+
     def _reply_to(self, verdict: Verdict, trailers: bytes) -> Reply:
-        decision = decide(verdict, self._now.generation.settings.policy)
-        self._now.verdict = verdict
-        self._now.decision = decision.action.value
-        if decision.action is Action.BLOCK:
-            return self._block(decision, verdict)
+        policy = self._policy
+        if not policy.plain:
+            decision = policy.decide(facts_of(self._now, verdict, self._scan, final=True))
+        elif verdict is CLEAN:
+            decision = policy.clean
+        else:
+            decision = policy.by_default(verdict, self._directions())
+        return self._reply_by(decision, verdict, trailers)
+
+    def _reply_by(self, decision: Decision, verdict: Verdict | None, trailers: bytes) -> Reply:
+        """``verdict`` None: the decision was made without one."""
+        now = self._now
+        now.verdict = verdict
+        now.decision = decision.action.value
+        if decision.rule:
+            now.rule = decision.rule
+        if decision.monitored:
+            now.monitored = decision.monitored
+        known = verdict or CLEAN
         if decision.action is Action.ERROR:
-            return replies.failure(decision, verdict)
-        fields = replies.verdict_fields(decision, verdict)
+            return replies.failure(decision, known)
+        if decision.action is not Action.ALLOW:
+            return self._block(decision, known)
+        fields = replies.verdict_fields(decision, known)
         # RFC 3507 4.6: always for a body that ended within its preview, else where allowed
         if self._may_204 and self._whole_asked is None:
             return Reply(204, "204", fields) if fields else replies.NO_CONTENT
@@ -238,8 +279,10 @@ class ScanExchange(CopyingExchange):
         file = self._name.encode("utf-8", "replace")
         fields = replies.block_fields(decision, verdict, file=file, violations=violations)
         date = self._now.stationery.date
-        head = replies.block_head(page.html, page.language, date, VIA, replies.verdict_fields(decision, verdict))
-        return Reply(200, "200 block", fields, HttpHeads(None, head), page.html)
+        defer = decision.action is Action.DEFER
+        said = replies.verdict_fields(decision, verdict)
+        head = replies.block_head(page.html, page.language, date, VIA, said, defer=defer)
+        return Reply(200, "200 defer" if defer else "200 block", fields, HttpHeads(None, head), page.html)
 
     def close(self) -> None:
         if self._scan is not None:

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from icapscan.findings import Verdict
 from icapscan.pipeline import Scanner
-from icapscan.policy.decide import Decision
+from icapscan.policy.decide import Decision, Policy
 from icapscan.servers.settings import ServiceSettings, Settings
 from icapscan.servers.stationery import Stationery
 
@@ -42,7 +42,17 @@ class RenderPage(Protocol):
 class Generation:
     """One state of configuration, engines and ISTag. Retired by a reload, freed when its last transaction ended."""
 
-    __slots__ = ("_on_free", "_retired", "render_page", "routes", "scanner", "settings", "stationery", "users")
+    __slots__ = (
+        "_on_free",
+        "_retired",
+        "policy",
+        "render_page",
+        "routes",
+        "scanner",
+        "settings",
+        "stationery",
+        "users",
+    )
 
     def __init__(
         self,
@@ -53,6 +63,7 @@ class Generation:
         on_free: Callable[[], None] = lambda: None,
     ) -> None:
         self.settings = settings
+        self.policy = Policy(settings.policy)
         self.scanner = scanner
         self.stationery = Stationery(istag)
         self.render_page = render_page

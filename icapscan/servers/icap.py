@@ -328,6 +328,7 @@ class IcapProtocol(asyncio.Protocol):
                         self._on_event(event)
             else:
                 now.head, now.heads, now.route = head, whole.heads, route
+                now.client = self._client
                 self._count_request()
                 exchange = self._exchange = open_exchange(now)
                 now.received = now.began
@@ -374,6 +375,7 @@ class IcapProtocol(asyncio.Protocol):
         now = self._now
         assert now is not None and now.head is not None
         now.heads = heads
+        now.client = self._client
         if self._exchange is None:
             self._exchange = open_exchange(now)
         if now.head.encapsulated.has_body:

@@ -34,7 +34,11 @@ class TransactionRecord:
     verdict: Verdict | None = None
     """None where nothing was scanned (OPTIONS, echo, errors)."""
     decision: str = ""
-    """``allow``, ``block``, ``error``, or "" where there was none."""
+    """``allow``, ``block``, ``defer``, ``error``, or "" where there was none."""
+    rule: str = ""
+    """Name of the rule of the configuration that decided; empty where the defaults did."""
+    monitored: tuple[str, ...] = ()
+    """What rules that only watch would have done: ``name=action``."""
     reply: str = ""
     """What was answered, e.g. ``204``, ``200 copy``, ``200 block``, ``400``."""
     status: int = 0

@@ -5,7 +5,11 @@
 | allow, 204 permitted | 204 | 204 |
 | allow | 200 + virgin request | 200 + virgin response |
 | block | 200 + HTTP 403 page | 200 + HTTP 403 page |
+| defer | 200 + HTTP 503 page with Retry-After | the same |
 | error | 500 (failed) or 503 (too slow) | the same |
+
+A body that is held back for now is still not an ICAP error: a client counts those against the whole service (PROTOCOL
+S95). See docs/decisions/policy-defaults.md.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from typing import Literal
 from msgspec import Struct
 
 from icapscan.findings import Level, Verdict
-from icapscan.policy.decide import Action, Cause, Decision
+from icapscan.policy.decision import Action, Cause, Decision
 from icapscan.store import PartStore
 from icapscan.wire.icap_events import HttpHeads
 
@@ -75,28 +79,34 @@ def failure(decision: Decision, verdict: Verdict) -> Reply:
     return error(status, sentence, close=False)
 
 
-_TYPES = {Cause.INFECTED: 0, Cause.SUSPICIOUS: 1, Cause.UNSCANNED: 2}
+_TYPES = {Cause.INFECTED: 0, Cause.SUSPICIOUS: 1, Cause.MACRO: 1, Cause.RULE: 1}
 """X-Infection-Found Type: 0 virus, 1 mail policy, 2 container that could not be looked into (draft-stecher 4.5)."""
+_CONTAINER = 2
+_NAMED = frozenset({Cause.INFECTED, Cause.SUSPICIOUS})
+"""Causes with the name of a finding."""
+DEFER_SECONDS = 300
+"""Retry-After of a deferred body. Mail relays by themselves wait some minutes to half an hour (RFC 5321 4.5.4.1)."""
 
 
 def verdict_fields(decision: Decision, verdict: Verdict, *, file: bytes = b"", violations: bool = False) -> bytes:
     """Field lines for a body that was not plainly clean (PROTOCOL S96-S103).
 
-    A passed body gets only a field of our own: some clients take the mere presence of a standard one as a hit.
+    A passed body gets only fields of our own: some clients take the mere presence of a standard one as a hit.
     """
     if decision.action is Action.ALLOW:
+        tags = b"X-Icapscan-Tag: %s\r\n" % _printable(", ".join(decision.tags)) if decision.tags else b""
         if verdict.level is Level.CLEAN:
-            return b""
+            return tags
         reason = f"; reason={verdict.reason.value}" if verdict.reason else ""
         name = f"; name={verdict.name}" if verdict.name else ""
-        return b"X-Icapscan-Verdict: %s\r\n" % _printable(f"{verdict.level.word}{reason}{name}")
+        return b"X-Icapscan-Verdict: %s\r\n%s" % (_printable(f"{verdict.level.word}{reason}{name}"), tags)
     threat = threat_name(decision, verdict)
-    kind = _TYPES[decision.cause]
+    kind = _TYPES.get(decision.cause, _CONTAINER)
     lines = b"X-Infection-Found: Type=%d; Resolution=2; Threat=%s;\r\n" % (kind, threat)
     if violations:
         named = _printable(file.decode("latin-1")).replace(b":", b"_") or b"-"
         lines += b"X-Violations-Found: 1\r\n\t%s\r\n\t%s\r\n\t0\r\n\t2\r\n" % (named, threat)
-    if decision.cause is not Cause.UNSCANNED:
+    if decision.cause in _NAMED:
         lines += b"X-Virus-ID: %s\r\n" % threat
     return lines
 
@@ -104,23 +114,29 @@ def verdict_fields(decision: Decision, verdict: Verdict, *, file: bytes = b"", v
 def block_fields(decision: Decision, verdict: Verdict, *, file: bytes = b"", violations: bool = False) -> bytes:
     """`verdict_fields` and what is said once about the whole reply (PROTOCOL S101)."""
     lines = verdict_fields(decision, verdict, file=file, violations=violations)
-    return b"%sX-Response-Info: Blocked\r\nX-Response-Desc: %s\r\n" % (lines, threat_name(decision, verdict))
+    info = b"Deferred" if decision.action is Action.DEFER else b"Blocked"
+    return b"%sX-Response-Info: %s\r\nX-Response-Desc: %s\r\n" % (lines, info, threat_name(decision, verdict))
 
 
 def threat_name(decision: Decision, verdict: Verdict) -> bytes:
     """The name in a header: ASCII without separators, at most 128 bytes (PROTOCOL S96, D106)."""
-    if decision.cause is Cause.UNSCANNED:
+    if decision.cause is Cause.RULE:
+        return b"Policy.%s" % (_UNSAFE_NAME.sub("_", decision.rule).encode("ascii")[:100] or b"rule")
+    if decision.cause is Cause.MACRO:
+        return b"Policy.macro"
+    if decision.cause not in _NAMED:
         reason = decision.reason.value if decision.reason else "unknown"
         return b"Unscanned.%s" % reason.encode()
     return _UNSAFE_NAME.sub("_", verdict.name or "unknown").encode("ascii")[:128] or b"unknown"
 
 
-def block_head(page: bytes, language: bytes, date: bytes, via: bytes, fields: bytes) -> bytes:
-    """The HTTP head of a block page (PROTOCOL S93, S94, S102)."""
+def block_head(page: bytes, language: bytes, date: bytes, via: bytes, fields: bytes, *, defer: bool = False) -> bytes:
+    """The HTTP head of a block page (PROTOCOL S93, S94, S102), or of one that says: try again later."""
+    status = b"503 Service Unavailable\r\nRetry-After: %d" % DEFER_SECONDS if defer else b"403 Forbidden"
     return (
-        b"HTTP/1.1 403 Forbidden\r\nDate: %s\r\nContent-Type: text/html; charset=utf-8\r\nContent-Language: %s\r\n"
+        b"HTTP/1.1 %s\r\nDate: %s\r\nContent-Type: text/html; charset=utf-8\r\nContent-Language: %s\r\n"
         b"Content-Length: %d\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n%sVia: %s\r\n\r\n"
-        % (date, language, len(page), _UNFOLDED.sub(b"", fields), via)
+        % (status, date, language, len(page), _UNFOLDED.sub(b"", fields), via)
     )
 
 

@@ -73,6 +73,8 @@ class ServiceSettings(Struct, frozen=True, forbid_unknown_fields=True):
     preview: Bytes = 4 * KIB
     """Announced Preview; 0 announces ``Preview: 0``."""
     options_ttl: Seconds = 3600.0
+    traffic: Literal["auto", "web", "mail"] = "auto"
+    """What comes here, for `icapscan.policy`. ``auto``: as the request says, which a stranger may have written."""
     violations: bool = False
     """Add X-Violations-Found to blocked answers. Its folded lines upset line-oriented clients."""
 

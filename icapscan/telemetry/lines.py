@@ -48,6 +48,10 @@ def format_plain(record: TransactionRecord, now: float | None = None) -> str:
         f"{_CLEAN if verdict is CLEAN else '' if verdict is None else _plain_verdict(verdict)}{middle}"
         f"{_NUMBERS % (*times, record.bytes_in, record.bytes_out)}{end}"
     )
+    if record.rule:
+        line += f" rule={_word(record.rule)}"
+    if record.monitored:
+        line += f" monitored={_listed(list(record.monitored[:LIST_MAX]), len(record.monitored))}"
     if record.reference:
         line += f" reference={_word(record.reference)}"
     return f"{line} detail={_word(record.detail)}" if record.detail else line
@@ -72,6 +76,8 @@ def format_json(record: TransactionRecord, now: float | None = None) -> str:
         "unscanned": _json_unscanned(verdict) if verdict is not None and verdict.unscanned else [],
         "anomalies": _json_anomalies(verdict) if verdict is not None and verdict.anomalies else [],
         "decision": _text(record.decision),
+        "rule": _text(record.rule),
+        "monitored": [_text(one) for one in record.monitored[:LIST_MAX]],
         "reply": _text(record.reply),
         "status": record.status,
         "receive_seconds": round(record.receive_seconds, 6),
