@@ -12,7 +12,6 @@ from icapscan.sanitize.archive_notice import notice_name, notice_text
 from icapscan.sanitize.archive_zip import Member, New, ZipArchive
 from icapscan.sanitize.contract import CannotSanitize, Cleaned
 from icapscan.sanitize.documents_options import Inside, Work
-from icapscan.unwrap import zip_headers as zh
 from icapscan.unwrap.members import safe_key
 from icapscan.unwrap.tree import name_segment, shortened
 
@@ -52,9 +51,7 @@ def clean_archive(archive: ZipArchive, name: str, inside: Inside, work: Work) ->
 
 def _cleaned(archive: ZipArchive, member: Member, rests: Inside, work: Work) -> Cleaned | None:
     """The member without what is bad in it; None where it has to go whole."""
-    head = archive.heads[member.name]
-    nested = head.startswith(zh.LOCAL) and "" not in rests
-    if not head or not (work.target.clean or nested):
+    if not archive.heads[member.name]:
         return None
     return work.inner(archive.read(member), member.name.rpartition("/")[2], rests)
 

@@ -121,7 +121,8 @@ class ZipArchive:
 
     def _members(self, end: zh.End, stop: int) -> Iterator[Member]:
         """In the order of the directory. Every byte before the directory belongs to exactly one member."""
-        data, at, found = self._data, end.offset, []
+        data, at = self._data, end.offset
+        found: list[tuple[zh.Central, bytes]] = []
         while at < stop:
             self._gate.room()
             size = zh.central_size(data[at : at + zh.CENTRAL_SIZE])

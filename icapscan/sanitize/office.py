@@ -1,17 +1,20 @@
-"""Word, Excel and PowerPoint documents since 2007: macros, and what loads or starts something, taken out of the package.
+"""Word, Excel and PowerPoint documents since 2007: macros, and what loads or starts something, taken out.
 
-Parts that do not change keep their exact bytes, and in the parts that do, every byte that is not cut. A sheet of Excel 4
-macros becomes an empty worksheet, so that the numbers of the other sheets stay what they are.
+Parts that do not change keep their exact bytes, and in the parts that do, every byte that is not cut. A sheet of
+Excel 4 macros becomes an empty worksheet, so that the numbers of the other sheets stay what they are.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from icapscan.sanitize.archive import keys_of, resolve
 from icapscan.sanitize.archive_zip import ZipArchive
 from icapscan.sanitize.contract import CannotSanitize, Cleaned
 from icapscan.sanitize.documents_options import Inside, Work
+from icapscan.sanitize.office_edit import Element
 from icapscan.sanitize.office_package import NOWHERE, TYPES, Package, Relation, part_name
-from icapscan.sanitize.office_parts import MARKS, clean_part, cut_automatic_names
+from icapscan.sanitize.office_parts import clean_part, cut_automatic_names
 from icapscan.unwrap.active_content import is_remote
 from icapscan.unwrap.ole_file import MAGIC as OLE
 
@@ -112,8 +115,8 @@ def _sheets(package: Package) -> None:
     """Sheets of Excel 4 macros become empty worksheets."""
     sheets = {one.part for one in package.relations if one.kind.lower() in _MACRO_SHEETS and one.part}
     for part in package.members:
-        macro = "macrosheet" in package.typed(part)
-        if not macro and package.is_xml(part) and b"macrosheet" in package.data(part).replace(b"\0", b""):
+        macro = package.typed(part, "macrosheet")
+        if not macro and package.is_xml(part) and "macrosheet" in package.words(part):
             editor = package.editor(part)
             editor.find(lambda *_: False)
             macro = editor.root == "macrosheet"
@@ -162,8 +165,15 @@ def _lead_nowhere(package: Package, relation: Relation) -> None:
 
 def _texts(package: Package) -> None:
     """DDE, and what uses the relationships that go."""
+    linked = any(
+        one.cut and one.kind.lower() == "oleobject" and "externallink" in one.source for one in package.relations
+    )
+    cut: dict[str, list[Relation]] = {}
+    for one in package.relations:
+        if one.cut and one.rels not in package.dropped:
+            cut.setdefault(one.source, []).append(one)
     for part in package.members:
-        gone = [one for one in package.relations if one.cut and one.source == part and one.rels not in package.dropped]
+        gone = cut.get(part, [])
         if part in package.dropped or part in package.replaced or part == TYPES or part.endswith(".rels"):
             continue
         if not package.is_xml(part):
@@ -172,9 +182,10 @@ def _texts(package: Package) -> None:
                     relation.cut = False
                     _lead_nowhere(package, relation)
             continue
-        if not gone and MARKS.search(package.data(part).replace(b"\0", b"")) is None:
+        sheet = linked and "worksheets/" in part
+        if not (gone or sheet or package.words(part) - {"macrosheet"}):
             continue
-        cuts = clean_part(package.editor(part), {one.id for one in gone if one.id})
+        cuts = clean_part(package.editor(part), {one.id for one in gone if one.id}, sheet)
         if cuts.dde:
             package.took("DDE")
         if cuts.actions:
@@ -235,12 +246,26 @@ def _types(package: Package) -> None:
             editor.set(element, "ContentType", _SHEET_TYPES[binary])
         elif low in _MAIN_TYPES:
             editor.set(element, "ContentType", _MAIN_TYPES[low])
-        elif low.removesuffix(".12").endswith(".macroenabled") and not part:  # of documents within this one
+        elif low.removesuffix(".12").endswith(".macroenabled") and _changed(package, element, part):
             plain = _MAIN_TYPES.get(f"{low.removesuffix('.12')}.main+xml", "")
             if plain:
                 editor.set(element, "ContentType", plain.replace(".main+xml", ""))
         elif element.name == "Default" and any(word in low for word in _MACRO_TYPES):
-            editor.set(element, "ContentType", "application/octet-stream")
+            if _ending(element, set(package.members) - package.dropped):
+                editor.set(element, "ContentType", "application/octet-stream")
+            else:
+                editor.cut(element)
+
+
+def _changed(package: Package, element: Element, part: str) -> bool:
+    """Whether this is the type of a document within this one that has no macros any more."""
+    return part in package.replaced or (not part and _ending(element, package.replaced))
+
+
+def _ending(element: Element, parts: Iterable[str]) -> bool:
+    """Whether one of the parts has the extension that this type is for."""
+    ending = "." + element.attributes.get("Extension", "").lower()
+    return any(part.endswith(ending) for part in parts)
 
 
 def _plain_name(name: str) -> str:

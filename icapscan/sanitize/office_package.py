@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import unquote
 
-from icapscan.sanitize.archive_zip import New, ZipArchive
+from icapscan.sanitize.archive_zip import Member, New, ZipArchive
 from icapscan.sanitize.contract import CannotSanitize
 from icapscan.sanitize.documents_options import Work
 from icapscan.sanitize.office_edit import Editor, Element
@@ -16,6 +16,9 @@ TYPES = "[content_types].xml"
 RELATIONS_MAX = 100_000
 NOWHERE = "about:blank"
 """Where a link leads that had to stay."""
+_WORDS = (b"macrosheet", b"nstrText", b"fldSimple", b"ddeLink", b"ppaction:")
+"""What an XML part is looked through for before it is parsed."""
+_WIDE = (b"\xff\xfe", b"\xfe\xff", b"<\0", b"\0<")
 _RELS = re.compile(r"(?:(.*)/)?_rels/([^/]*)\.rels")
 
 
@@ -47,7 +50,7 @@ class Package:
         """Raises `CannotSanitize` where it is no proper package."""
         self.archive = archive
         self.work = work
-        self.members = {}
+        self.members: dict[str, Member] = {}
         for member in archive.members:
             key = member.name.lstrip("/").replace("\\", "/").lower()
             if (
@@ -63,6 +66,16 @@ class Package:
         """What was taken out and acts by itself, in plain words."""
         self._editors: dict[str, Editor] = {}
         self.types = tuple(self.editor(TYPES).find(lambda name, _: name in ("Override", "Default")))
+        self._typed: dict[str, list[str]] = {}
+        self._by_extension: dict[str, list[str]] = {}
+        for element in self.types:
+            given = element.attributes.get("ContentType", "").strip().lower()
+            if element.name == "Override":
+                self._typed.setdefault(part_name(element.attributes.get("PartName", "")), []).append(given)
+            else:
+                extension = element.attributes.get("Extension", "").lower()
+                self._by_extension.setdefault(extension, []).append(given)
+        self._words: dict[str, frozenset[str]] = {}
         self.relations = tuple(self._relations())
 
     def took(self, what: str) -> None:
@@ -88,16 +101,20 @@ class Package:
         """Whether it begins as XML."""
         return self.head(part).lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n\0").startswith(b"<")
 
-    def typed(self, part: str) -> str:
-        """Its content type, in lower case; by its own entry, else by its extension."""
-        by_extension = ""
-        for element in self.types:
-            given = element.attributes.get("ContentType", "").strip().lower()
-            if element.name == "Override" and part_name(element.attributes.get("PartName", "")) == part:
-                return given
-            if element.name == "Default" and element.attributes.get("Extension", "").lower() == part.rpartition(".")[2]:
-                by_extension = given
-        return by_extension
+    def words(self, part: str) -> frozenset[str]:
+        """Which of `_WORDS` an XML part has in it."""
+        found = self._words.get(part)
+        if found is None:
+            data = self.data(part)
+            data = data if data[:2] not in _WIDE else data.replace(b"\0", b"")
+            found = frozenset(word.decode() for word in _WORDS if word in data)
+            self._words[part] = found
+        return found
+
+    def typed(self, part: str, word: str) -> bool:
+        """Whether its content type has this word in it; by its own entries, else by those of its extension."""
+        given = self._typed.get(part) or self._by_extension.get(part.rpartition(".")[2], [])
+        return any(word in one for one in given)
 
     def drop(self, part: str) -> None:
         """Take out a part, with what only it leads to."""

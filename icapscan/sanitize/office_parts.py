@@ -9,8 +9,6 @@ from msgspec import Struct
 
 from icapscan.sanitize.office_edit import Editor, Element
 
-MARKS = re.compile(rb"instrText|InstrText|fldSimple|ddeLink|ppaction:")
-"""A part that has none of these is only looked at for what uses a relationship."""
 FIELD_MAX = 64 * 1024
 _CUT = frozenset(
     {
@@ -24,7 +22,7 @@ _TEXTS = ("instrText", "delInstrText")
 _WANTED = _AROUND | frozenset({"fldSimple", "fldChar", "ddeLink", "oleLink", "link", *_TEXTS})
 _DDE = re.compile(r"(?<![A-Za-z0-9])DDE(?:AUTO)?(?![A-Za-z0-9])", re.I)
 _QUOTE = re.compile(r"QUOTE((?:\s+\d{1,3})+)", re.I)
-_ACTIONS = ("ppaction://program", "ppaction://macro", "ppaction://ole")
+_ACTIONS = ("ppaction://program", "ppaction://macro")
 
 
 class Cuts(Struct):
@@ -36,12 +34,19 @@ class Cuts(Struct):
     """Relationships that something still uses, so that they must stay, and lead nowhere."""
 
 
-def clean_part(editor: Editor, gone: Collection[str]) -> Cuts:
-    """Cut a part; ``gone`` are the relationships of it that are to go."""
+def clean_part(editor: Editor, gone: Collection[str], linked: bool) -> Cuts:
+    """Cut a part; ``gone`` are the relationships of it that are to go.
+
+    ``linked``: it is a sheet of a workbook whose links to objects go, and with them the objects in the sheet.
+    """
     cuts = Cuts()
-    elements = editor.find(lambda name, given: name in _WANTED or _acts(given) or _uses(given, gone))
+    elements = editor.find(
+        lambda name, given: name in _WANTED or _acts(given) or _uses(given, gone) or (linked and name == "oleObject")
+    )
     for element in elements:
-        if element.name == "ddeLink":
+        if element.name == "oleObject" and linked and "link" in element.attributes:
+            editor.cut(element, _AROUND)
+        elif element.name == "ddeLink":
             editor.cut(element, _AROUND)
             cuts.dde = True
         elif element.name == "fldSimple" and is_dde(element.attributes.get("instr", "")):

@@ -122,7 +122,9 @@ class _Cleaning:
             self._workbook(entry)
         elif name == "worddocument":
             stream = editor.read(entry)
-            found = [(match.start(match.lastindex or 1), match[match.lastindex or 1]) for match in _FIELD.finditer(stream)]
+            found = [
+                (match.start(match.lastindex or 1), match[match.lastindex or 1]) for match in _FIELD.finditer(stream)
+            ]
             for at, text in found:
                 stream[at : at + len(text)] = b" " * len(text) if stream[at - 1] else b" \0" * (len(text) // 2)
             if found:
@@ -147,7 +149,7 @@ class _Cleaning:
                 self._write(entry, stream, "sheets of Excel 4 macros")
             if book.links:
                 self._write(entry, stream, "DDE")
-        elif stream[1:2] in (b"\0", b"\2", b"\4") and stream[:1] == b"\x09":
+        elif bytes(stream[:2]) in (b"\x09\0", b"\x09\2", b"\x09\4"):
             raise CannotSanitize("A workbook of this version of Excel cannot be cleaned.")
 
     def _document(self, entry: Entry) -> None:
