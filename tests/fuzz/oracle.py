@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -118,14 +119,17 @@ def dice(data: bytes) -> random.Random:
 
 
 def pieces(data: bytes, seed: random.Random) -> list[bytes]:
-    """``data`` in random pieces, empty ones among them."""
-    longest = seed.choice((1, 2, 7, 61) if len(data) < 1500 else (61, 500, 5000))
-    out, at = [], 0
-    while at < len(data):
-        size = seed.randint(0, longest)
-        out.append(data[at : at + size])
-        at += size
-    return out
+    """``data`` in pieces: now and then very short ones, else cut at a few places; empty ones among them."""
+    if seed.random() < 0.15:
+        longest = seed.choice((1, 2, 7, 61) if len(data) < 1500 else (61, 500))
+        cuts, at = [], 0
+        while at < len(data):
+            cuts.append(at)
+            at += seed.randint(0, longest)
+    else:
+        cuts = [seed.randint(0, len(data)) for _ in range(seed.choice((1, 2, 5, 12)))]
+    edges = [0, *sorted(cuts), len(data)]
+    return [data[begin:end] for begin, end in itertools.pairwise(edges)]
 
 
 def alone(

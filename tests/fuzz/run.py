@@ -148,7 +148,7 @@ def main() -> int:
         corpus=corpus_or_none(), pause_while=given.pause_while,
     )  # fmt: skip
     fuzz_figures.save(given.folder / "figures.json", figures)
-    console = Console()
+    console = Console(width=130)
     console.print(fuzz_figures.table(figures))
     for one in figures:
         for key, sign in one["crashes"].items():

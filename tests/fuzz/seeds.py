@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.fuzz import seeds_archives as archives
 from tests.fuzz import seeds_documents as documents
 from tests.fuzz import seeds_mail as mail
+from tests.fuzz.nested import LAYERS
 from tests.fuzz.seeds_mail import EVIL, TEXT
 from tests.fuzz.target import Target
 from tests.unwrap import bombs, samples_mime
@@ -36,6 +37,13 @@ def everything() -> Iterable[bytes]:
     yield bombs.deep(8)
 
 
+def layers() -> Iterable[bytes]:
+    """Each layer alone, and each in its neighbours."""
+    for number in range(len(LAYERS)):
+        yield bytes([0, number]) + EVIL
+        yield bytes([2, number, (number + 7) % len(LAYERS), (number + 11) % len(LAYERS)]) + TEXT
+
+
 MAKERS: dict[str, Callable[[], Iterable[bytes]]] = {
     "mime": mail.mails, "header": mail.headers, "multipart": mail.multiparts, "embedded": mail.texts,
     "transfer_base64": mail.base64s, "transfer_quoted": mail.quoteds, "transfer_uu": mail.uus,
@@ -47,6 +55,7 @@ MAKERS: dict[str, Callable[[], Iterable[bytes]]] = {
     "ole": documents.documents, "vba": documents.vbas, "biff": documents.records, "office_xml": documents.xmls,
     "office_crypto": documents.encrypted, "rtf": documents.rtfs, "pdf": documents.pdfs, "onenote": documents.onenotes,
     "lnk": documents.shortcuts, "activemime": documents.active_mimes, "walker": everything,
+    "nested": layers,
 }  # fmt: skip
 
 

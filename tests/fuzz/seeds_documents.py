@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+import random
 import struct
 import zipfile
 import zlib
 from base64 import a85encode
 from collections.abc import Iterable
+from functools import cache
+
+from msoffcrypto.format.ooxml import OOXMLFile
 
 from tests.fuzz.seeds_mail import EVIL, TEXT
 from tests.unwrap import lnk_maker, ole_maker, ooxml_maker, pdf_maker
@@ -36,8 +40,16 @@ def documents() -> Iterable[bytes]:
     yield make.ole({"䡀䌏䈯": TEXT}, clsid="000c1084-0000-0000-c000-000000000046")
 
 
-def encrypted() -> Iterable[bytes]:
-    return list(documents())[4:5]
+@cache
+def encrypted() -> tuple[bytes, ...]:
+    """A document that the standard password opens, one that it does not; salts are random, so made once."""
+    plain = ooxml_maker.docx({"noise": random.Random(1).randbytes(9000)})  # the writer needs some size
+    made = []
+    for password in ("VelvetSweatshop", "secret of mine"):
+        locked = io.BytesIO()
+        OOXMLFile(io.BytesIO(plain)).encrypt(password, locked)
+        made.append(locked.getvalue())
+    return *made, list(documents())[4]
 
 
 def vbas() -> Iterable[bytes]:

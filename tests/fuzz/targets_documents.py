@@ -6,6 +6,7 @@ from icapscan.unwrap import biff as biff_records
 from icapscan.unwrap import ole_package, pdf_syntax, vba
 from icapscan.unwrap.contract import Declared
 from icapscan.unwrap.streams import Broken
+from tests.fuzz import nested as containers
 from tests.fuzz import walked
 from tests.fuzz.mutators import near_words
 from tests.fuzz.target import KIB, Target, entries, every
@@ -141,6 +142,11 @@ def walker(data: bytes) -> None:
     walked.check(data)
 
 
+def nested(data: bytes) -> None:
+    """Containers in containers, made rightly, around any payload: its bytes are a part, unless a limit was met."""
+    containers.check(data)
+
+
 DOCUMENTS = (
     Target(ole, OLE_WORDS, near_words, 16 * KIB, ("ole",), corpus=("ole",)),
     Target(vba_, (b"\1\0\xb0", b"\x19\0\4\0\0\0", b"\x47\0", b"\x1a\0", b"\x32\0", b"\x31\0\4\0\0\0",
@@ -150,7 +156,7 @@ DOCUMENTS = (
            b"\1\5\0\0\2\0\0\0"),
            near_words, 4 * KIB),
     Target(office_xml, XML_WORDS, near_words, 8 * KIB, ("office-xml",)),
-    Target(office_crypto, OLE_WORDS, near_words, 16 * KIB, children=True),
+    Target(office_crypto, OLE_WORDS, near_words, 24 * KIB, children=True),
     Target(rtf, RTF_WORDS, near_words, 8 * KIB, ("rtf",), corpus=("ole/**/*.rtf",)),
     Target(pdf, PDF_WORDS, near_words, 8 * KIB, ("pdf",), corpus=("pdf",)),
     Target(onenote, (bytes.fromhex("e716e3bd65261145a4c48d4d0b7a9eac"),
@@ -162,4 +168,5 @@ DOCUMENTS = (
     Target(walker, (*OLE_WORDS[:1], *PDF_WORDS[:4], *RTF_WORDS[:2], b"PK\3\4", b"\x1f\x8b\x08", b"Content-Type: ",
            b"--frontier", b"BZh9", b"ustar\0", b"begin 644 a\n", b"Content-Transfer-Encoding: base64\r\n"),
            near_words, 16 * KIB, corpus=("made", "http", "clamav-testfiles")),
+    Target(nested, longest=4 * KIB),
 )  # fmt: skip

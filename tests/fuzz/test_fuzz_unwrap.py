@@ -165,6 +165,8 @@ def test_a_decoder_that_raises_in_the_walker_is_caught(monkeypatch: pytest.Monke
 
 def test_mutations_change_and_are_repeatable() -> None:
     for target in TARGETS.values():
+        if target.mutator is None:
+            continue  # the engine's own mutations
         data = seeds.made(target)[0]
         mutate = mutators.mutator(target.mutator, target.words, lambda data, most: data[:most])
         changed = {mutate(data, target.longest, seed) for seed in range(60)}
