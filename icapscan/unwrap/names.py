@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import binascii
 import re
-from email.header import decode_header
 from urllib.parse import unquote_to_bytes
 
 from icapscan.unwrap.mime_params import candidates
+from icapscan.unwrap.transfer import Base64
 
 NAMES_MAX = 16
 """Names that are kept of one part."""
 NAME_MAX = 1024
 """Characters of a name that are kept."""
+_WORD = re.compile(rb"=\?([^?\s]{1,60})\?([BbQq])\?([^?]*)\?=")
 _CONTROLS = re.compile(r"[\0-\x1f\x7f]")
 
 
@@ -80,22 +82,31 @@ def text_of(raw: bytes) -> str:
 
 
 def _encoded_words(raw: bytes) -> list[str]:
-    """RFC 2047 words, although section 5 forbids them here."""
-    try:
-        words = decode_header(text_of(raw).replace('"', ""))
-        text = ""
-        for word, charset in words:
-            if isinstance(word, str):
-                text += word
-            else:
-                text += _in_charset(word, charset or "utf-8")
-    except (ValueError, LookupError):
-        return []
-    return [text]
+    """RFC 2047 words, although section 5 forbids them here; read leniently, since readers are.
+
+    Neighbours in one charset are joined before that is undone: a character may stand in two of them.
+    """
+    raw = raw.replace(b'"', b"")
+    text, held, charset, end = "", b"", "", 0
+    for word in _WORD.finditer(raw):
+        between = raw[end : word.start()]
+        name = word[1].partition(b"*")[0].decode("ascii", "replace").lower()
+        if between.strip() or not end or name != charset:
+            text += _in_charset(held, charset) + (text_of(between) if between.strip() or not end else "")
+            held = b""
+        held, charset, end = held + _word(word[2], word[3]), name, word.end()
+    return [text + _in_charset(held, charset) + text_of(raw[end:])] if end else []
+
+
+def _word(coding: bytes, coded: bytes) -> bytes:
+    if coding in b"qQ":
+        return binascii.a2b_qp(coded, header=True)
+    stream = Base64()
+    return stream.feed(coded) + stream.finish()
 
 
 def _in_charset(word: bytes, charset: str) -> str:
     try:
-        return word.decode(charset)
+        return word.decode(charset).encode("utf-8", "replace").decode("utf-8")  # some give half of a surrogate pair
     except (LookupError, ValueError):
         return text_of(word)

@@ -6,6 +6,7 @@ from base64 import b64encode
 
 import pytest
 
+from icapscan.unwrap.names import readings
 from tests.unwrap.samples_mime import EICAR, TEXT, find, mail, multipart, part, unpack
 
 TYPE = b"Content-Type: application/octet-stream"
@@ -122,3 +123,21 @@ def test_evasion_55_names_are_bounded() -> None:
 def test_evasion_56_no_name() -> None:
     assert names(TYPE, b"") == names(TYPE, DISPOSITION) == ()
     assert find(mail(multipart(TEXT, part(type=TYPE + b"\r\n")))).parts["2"] == EICAR
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        (b"=?utf-8?B?YS5leGVx1?=", "a.exeq"),
+        (b"=?utf-8?B?YS5leG?=", "a.ex"),
+        (b"=?utf-8?B?ww==?= =?utf-8?Q?=BC=2Eexe?=", "\xfc.exe"),
+        (b"=?utf-8*de?q?a_b?= c", "a b c"),
+        (b"=?unicode_escape?Q?a=5Cud800.exe?=", "a?.exe"),
+        (b"=?no-such?Q?a.exe?=", "a.exe"),
+    ],
+)
+def test_evasion_53_odd_encoded_words(written: bytes, shown: str) -> None:
+    """Readers decode what there is; a name is always one that can be written down."""
+    found = readings(written)
+    assert found[0] == shown and found[-1] == written.decode()
+    "".join(found).encode()
