@@ -121,10 +121,13 @@ def main() -> None:
     meter = Meter(target, folder, given.seconds, given.runs)
     atexit.register(meter.save)
     arguments = [
-        sys.argv[0], str(folder / "corpus"), str(folder / "seeds"), f"-dict={folder / 'words'}",
+        sys.argv[0], str(folder / "corpus"), str(folder / "seeds"),
         f"-artifact_prefix={folder / 'crashes'}/", f"-max_len={target.longest}", f"-rss_limit_mb={MEMORY_MOST}",
         f"-timeout={PATIENCE}", f"-seed={given.seed}", "-report_slow_units=1000",
     ]  # fmt: skip
+
+    if target.words:
+        arguments.append(f"-dict={folder / 'words'}")
 
     def engine(data: bytes, most: int) -> bytes:
         mutated: bytes = atheris.Mutate(data, most)  # looked up each time: it is another one once fuzzing began
