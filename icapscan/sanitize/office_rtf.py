@@ -44,7 +44,11 @@ class _Cutter:
             end, text = self._group(found.end())
             if word == b"fldinst" and _DDE.search(text):
                 self._cut(found.end(), end, "DDE")
-            elif word == b"template" and _ELSEWHERE.search(text.lstrip()[:8]) and not re.match(rb"\s*[a-z]:[\\/]", text, re.I):
+            elif (
+                word == b"template"
+                and _ELSEWHERE.search(text.lstrip()[:8])
+                and not re.match(rb"\s*[a-z]:[\\/]", text, re.I)
+            ):
                 self._cut(found.end(), end, "a template from elsewhere")
             elif word == b"objclass" and text.strip().lower().startswith(b"equation"):
                 self._cut(found.end(), end, "an equation of the old editor")

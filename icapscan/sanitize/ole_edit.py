@@ -24,9 +24,7 @@ class OleEditor:
             self.file = OleFile(data)
         except Broken as error:
             raise CannotSanitize(f"The OLE2 file cannot be read: {error}") from None
-        self._rows = [
-            at + row for at, size in self.file.directory_spans() for row in range(0, size - _ROW + 1, _ROW)
-        ]
+        self._rows = [at + row for at, size in self.file.directory_spans() for row in range(0, size - _ROW + 1, _ROW)]
         self.by_number = {entry.number: entry for entry in self.file.entries}
         self.parents: dict[int, int] = {}
         """Who stands in whom; entries that no tree leads to are not here."""
