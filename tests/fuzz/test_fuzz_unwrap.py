@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +17,11 @@ from icapscan.unwrap.events import PartBegin, PartData, PartEnd, PartEvent, Part
 from icapscan.unwrap.formats import FORMATS, Entry, Registry
 from icapscan.unwrap.gate import Stop
 from tests.conftest import missing
-from tests.fuzz import mutators, oracle, run, seeds, walked
+from tests.fuzz import figures, mutators, oracle, run, seeds, walked
 from tests.fuzz.targets import TARGETS
 from tests.unwrap.toys import BOX, box, part
 
-RUNS = 600
+RUNS = 300
 """Inputs for each target, seeds included: not time, so that each run does the same."""
 
 
@@ -30,12 +31,9 @@ def atheris() -> None:
         missing("this test needs atheris (there are wheels for CPython 3.11 to 3.13 on Linux): pip install atheris")
 
 
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("half", [0, 1])
-def test_all_targets_for_a_while(atheris: None, half: int, tmp_path: Path) -> None:
-    """Both halves at the same time where the tests run in two processes."""
-    targets = [target for number, target in enumerate(TARGETS.values()) if number % 2 == half]
-    for told in run.run(targets, tmp_path, runs=RUNS, jobs=1):
+@pytest.mark.timeout(1200)
+def test_all_targets_for_a_while(atheris: None, tmp_path: Path) -> None:
+    for told in run.run(list(TARGETS.values()), tmp_path, runs=RUNS, jobs=2):
         assert not told["crashes"], f"{told['target']}: {told['crashes']} (see docs/fuzzing.md)"
         assert told["executions"] >= RUNS // 20 and told["coverage"] > 0, told
 
@@ -180,3 +178,13 @@ def test_a_mutated_tar_has_right_checksums() -> None:
         block = mutators.tar_blocks(data, 1 << 20, random.Random(seed), (b"x",))[:512]
         kept = int(block[148:154].strip(b"\0 ") or b"0", 8)
         assert kept == sum(block[:148]) + 8 * 32 + sum(block[156:])
+
+
+def test_figures_add_up(tmp_path: Path) -> None:
+    told = {"target": "zip", "executions": 5, "seconds": 2.5, "cpu_seconds": 2.0, "peak_rss_mib": 60, "coverage": 9}
+    told |= {"features": 20, "slowest_seconds": 0.5, "crashes": {"a": "b"}}
+    figures.save(tmp_path / "f.json", [told])
+    figures.save(tmp_path / "f.json", [told | {"crashes": {}, "peak_rss_mib": 50, "features": 30, "executions": 7}])
+    one = json.loads((tmp_path / "f.json").read_text())["zip"]
+    assert figures.row(one) == ("zip", "5", "12", "2", "9", "30", "60 MiB", "0.50 s", "0")
+    assert "| zip | 5 | 12 |" in figures.markdown([one])
