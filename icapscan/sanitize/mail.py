@@ -161,13 +161,18 @@ class _Mail:
         depth: int,
     ) -> Change:
         """A message in base64 or quoted-printable: changed within, then encoded again."""
+        if not self._rewriter.looks_like_mail(store, place):
+            raise Opaque("It is no mail.")
         data = self._rewriter.content(store, place, {EntityDoubt.CODED_CONTAINER})
         if data is None:
             raise Opaque("It cannot be decoded for sure.")
         inner = PartStore.of(data)
-        inner_box = locate(inner, 0, inner.size, place.declared)
-        change = self.inside(inner, inner_box, inner.size, own, wanted, (), signed, depth + 1)
-        adapted = b"".join(Edits(change.edits).pieces(inner))
+        try:
+            inner_box = locate(inner, 0, inner.size, place.declared)
+            change = self.inside(inner, inner_box, inner.size, own, wanted, (), signed, depth + 1)
+            adapted = b"".join(Edits(change.edits).pieces(inner))
+        finally:
+            inner.close()
         edits = self._rewriter.encoded(store, box, place, adapted, "", needles)
         if edits is None:
             raise Opaque("It cannot be encoded again.")

@@ -56,18 +56,26 @@ def decoded(body: bytes, encoding: Encoding, text: bool = False) -> bytes | None
 
     ``text``: as the walker has it, lower case in quoted-printable is no doubt in a text.
     """
-    transfer: Transfer
-    if encoding is Encoding.BASE64:
-        transfer = base64(Base64Reading.LENIENT)
-    elif encoding is Encoding.QUOTED_PRINTABLE:
-        transfer = QuotedPrintable()
-    elif encoding is Encoding.IDENTITY:
-        transfer = Identity()
-    else:
+    transfer = _transfer(encoding)
+    if transfer is None:
         return None
     data = transfer.feed(body) + transfer.finish()
     doubts = transfer.doubts - {Doubt.LOWER_CASE} if text else transfer.doubts
     return None if doubts else data
+
+
+def decoded_start(body: bytes, encoding: Encoding) -> bytes:
+    """The first decoded bytes, of the first bytes of a body; nothing where we cannot write that encoding."""
+    transfer = _transfer(encoding)
+    return transfer.feed(body) if transfer is not None else b""
+
+
+def _transfer(encoding: Encoding) -> Transfer | None:
+    if encoding is Encoding.BASE64:
+        return base64(Base64Reading.LENIENT)
+    if encoding is Encoding.QUOTED_PRINTABLE:
+        return QuotedPrintable()
+    return Identity() if encoding is Encoding.IDENTITY else None
 
 
 def lines(data: bytes, length: int, line_end: bytes) -> bytes:

@@ -9,17 +9,20 @@ from msgspec import Struct
 
 from icapscan.findings import PartPath
 from icapscan.limits import MIB
-from icapscan.sanitize.contract import Cleaned, Reference, Removed, Target
+from icapscan.sanitize.contract import CannotSanitize, Cleaned, Reference, Removed, Target
 from icapscan.sanitize.edits import Edit
-from icapscan.sanitize.mail_encode import LINE, decoded, encoded, lines
+from icapscan.sanitize.mail_encode import LINE, decoded, decoded_start, encoded, lines
 from icapscan.sanitize.mail_headers import CONTENT, OUTDATED, NotNeat, has_field, rebuilt, renamed
-from icapscan.sanitize.mail_places import Container, Opaque, Place
+from icapscan.sanitize.mail_places import Container, Opaque, Place, is_mail
 from icapscan.sanitize.notice import Notice, Notices, shown
 from icapscan.store import PartStore
+from icapscan.unwrap.contract import FIRST
 from icapscan.unwrap.mime_entity import EntityDoubt
 
 PART_MAX = 64 * MIB
 """Encoded bytes of a part that is decoded in memory to be cleaned; a larger one is replaced."""
+_START = 4 * FIRST
+"""Encoded bytes of which the first decoded ones are made."""
 _ENCODING = b"content-transfer-encoding"
 _TEXT = b"Content-Type: text/plain; charset=utf-8"
 _BASE64 = b"Content-Transfer-Encoding: base64"
@@ -115,7 +118,9 @@ class Rewriter:
         for target in {one.inside: msgspec.structs.replace(one.target, path=one.inside) for one in wanted}.values():
             try:
                 cleaned = self._clean(rest, target)
-            except Exception as error:  # the notice takes its place
+            except CannotSanitize as error:
+                return None, str(error)
+            except Exception as error:  # a mistake of ours or of a library: the notice takes its place
                 return None, f"It could not be cleaned ({type(error).__name__})."
             if cleaned is None:
                 return None, "It could not be cleaned."
@@ -129,6 +134,11 @@ class Rewriter:
         detail = "; ".join(dict.fromkeys(what))
         removed = Removed(path, shown(_name(place, wanted)), ", ".join(threats), "cleaned", detail)
         return Change(edits, (removed,)), ""
+
+    def looks_like_mail(self, store: PartStore, place: Place) -> bool:
+        """Whether the walker opens the decoded content as a message or multipart, by its first bytes."""
+        start = bytes(store.reader()[place.body : min(place.end, place.body + _START)])
+        return is_mail(decoded_start(start, place.encoding)[:FIRST], place.declared)
 
     def content(self, store: PartStore, place: Place, allowed: Collection[EntityDoubt] = ()) -> bytes | None:
         """The decoded body of a part whose header and encoding leave no doubt, apart from its names, else None."""

@@ -17,7 +17,7 @@ from msgspec import Struct
 from icapscan.findings import PartPath
 from icapscan.sanitize.edits import virgin
 from icapscan.store import PartReader, PartStore
-from icapscan.unwrap.contract import FIRST, Declared, Evidence
+from icapscan.unwrap.contract import FIRST, Bid, Declared, Evidence
 from icapscan.unwrap.formats import Offer, registry
 from icapscan.unwrap.libarchive import LibarchiveFormat
 from icapscan.unwrap.mime import MIME
@@ -131,8 +131,13 @@ def locate(store: PartStore, start: int, end: int, declared: Declared) -> Contai
 
 
 def is_container(store: PartStore, start: int, end: int, declared: Declared) -> bool:
-    """Whether the walker opens this part as a message or multipart."""
-    return any(offer.entry.format is MIME for offer in registry().offers(_evidence(store, start, end, declared)))
+    """Whether the walker opens the part that stands there as a message or multipart."""
+    return MIME.bid(_evidence(store, start, end, declared)) is not Bid.NO
+
+
+def is_mail(first: bytes, declared: Declared) -> bool:
+    """The same from the first bytes of a part."""
+    return MIME.bid(Evidence(first[:FIRST], False, declared)) is not Bid.NO
 
 
 def _start(store: PartStore, start: int, end: int, declared: Declared) -> Start:

@@ -56,9 +56,12 @@ def sanitized(
     """The mail without its targets; of a path alone, one that is to be replaced."""
     wanted = [one if isinstance(one, Target) else Target(one, (), "Eicar-Test") for one in targets]
     store = PartStore.of(body)
-    done = sanitize_mail(store, wanted, reference, clean, declared=declared)
-    after = b"".join(done.edits.pieces(store))
-    assert len(after) == done.edits.size(len(body))
+    try:
+        done = sanitize_mail(store, wanted, reference, clean, declared=declared)
+        after = b"".join(done.edits.pieces(store))
+        assert len(after) == done.edits.size(len(body))
+    finally:
+        store.close()
     return Result(body, after, done)
 
 

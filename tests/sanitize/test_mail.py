@@ -362,8 +362,18 @@ def broken(data: bytes, target: Target) -> Cleaned:
     raise ZeroDivisionError
 
 
+def refused(data: bytes, target: Target) -> Cleaned:
+    raise CannotSanitize("It is too odd.")
+
+
 @pytest.mark.parametrize(
-    ("clean", "why"), [(nothing, "could not be cleaned"), (same, "changed nothing"), (broken, "ZeroDivisionError")]
+    ("clean", "why"),
+    [
+        (nothing, "not be cleaned"),
+        (same, "changed nothing"),
+        (broken, "ZeroDivisionError"),
+        (refused, "It is too odd."),
+    ],
 )
 def test_what_is_not_cleaned_is_replaced(clean: object, why: str) -> None:
     body = mail(multipart(TEXT, part(wrapped(DOCUMENT, 76))))
