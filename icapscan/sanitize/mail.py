@@ -13,7 +13,7 @@ from icapscan.findings import PartPath
 from icapscan.sanitize.contract import CannotSanitize, Cleaned, Reference, Sanitized, Target
 from icapscan.sanitize.edits import Edit, Edits
 from icapscan.sanitize.mail_headers import has_field, outdated
-from icapscan.sanitize.mail_parts import Change, Rewriter, Wanted
+from icapscan.sanitize.mail_parts import Change, Rewriter, Scope, Wanted, looks_like_mail
 from icapscan.sanitize.mail_places import Container, Opaque, Place, is_container, locate
 from icapscan.sanitize.notice import SHIPPED, Notices
 from icapscan.store import PartStore
@@ -56,16 +56,15 @@ def sanitize_mail(
     try:
         box = locate(store, 0, store.size, declared)
         wanted = [Wanted(target, "", False) for target in targets]
-        change = _Mail(Rewriter(reference, clean, notices)).inside(store, box, store.size, "", wanted, (), False, 0)
+        change = _Mail(Rewriter(reference, clean, notices)).inside(Scope.of(store, box, ""), wanted)
+        edits = Edits(change.edits)
+        if box.header:
+            edits = edits.merged([Edit(box.first_field, 0, _added(change, reference, box.line_end))])
     except Opaque as error:
         raise CannotSanitize(f"The body cannot be rewritten. {error}") from error
-    edits = list(change.edits)
-    if box.header:
-        edits.append(Edit(box.first_field, 0, _added(change, reference, box.line_end)))
-    try:
-        return Sanitized(Edits(edits), change.removed, change.notes)
-    except ValueError as error:
-        raise CannotSanitize("The body cannot be rewritten: its parts overlap.") from error
+    except ValueError as error:  # edits that overlap are a mistake of ours, and no reason to pass anything on
+        raise CannotSanitize(f"The body cannot be rewritten: {error}.") from error
+    return Sanitized(edits, change.removed, change.notes)
 
 
 class _Mail:
@@ -76,104 +75,58 @@ class _Mail:
     def __init__(self, rewriter: Rewriter) -> None:
         self._rewriter = rewriter
 
-    def inside(
-        self,
-        store: PartStore,
-        box: Container,
-        end: int,
-        base: PartPath,
-        wanted: Sequence[Wanted],
-        needles: tuple[bytes, ...],
-        signed: bool,
-        depth: int,
-    ) -> Change:
-        """What is to be done in one container for the targets in it.
-
-        ``needles`` are the delimiters around it, ``signed`` says that a signature covers it. Raises `Opaque`.
-        """
-        if box.boundary is not None:
-            needles = (*needles, b"--" + box.boundary)
-        signed = signed or box.described.media_type == "multipart/signed"
+    def inside(self, scope: Scope, wanted: Sequence[Wanted]) -> Change:
+        """What is to be done in one container for the targets in it. Raises `Opaque`."""
+        box = scope.box
         change = Change()
-        for place, those in _grouped(box, base, wanted):
-            change += self._place(store, box, end, place, base, those, needles, signed, depth)
+        for place, those in _grouped(box, scope.base, wanted):
+            change += self._place(scope, place, those)
         broken = tuple(
             f"The {name} signature of the message is broken."
             for name, fields in _BROKEN_BY_CHANGE
             if any(has_field(box.header, field) for field in fields)
         )
-        note = ("The digital signature (multipart/signed) is broken.",) if signed else ()
+        note = ("The digital signature (multipart/signed) is broken.",) if scope.signed else ()
         stale = _stale(box.body - len(box.header), box.header) if box.boundary is not None else ()
         return change + Change(stale, notes=broken + note)
 
-    def _place(
-        self,
-        store: PartStore,
-        box: Container,
-        end: int,
-        place: Place,
-        base: PartPath,
-        wanted: Sequence[Wanted],
-        needles: tuple[bytes, ...],
-        signed: bool,
-        depth: int,
-    ) -> Change:
+    def _place(self, scope: Scope, place: Place, wanted: Sequence[Wanted]) -> Change:
         """One part with targets in it: deeper where that is possible, else the part itself."""
-        own = place.base(base)
-        if all(one.inside and not one.other for one in wanted) and depth < DEPTH_MAX:
+        if all(one.inside and not one.other for one in wanted) and scope.depth < DEPTH_MAX:
             try:
                 if place.encoding is Encoding.IDENTITY:
-                    return self._nested(store, place, own, wanted, needles, signed, depth)
-                return self._coded(store, box, place, own, wanted, needles, signed, depth)
+                    return self._nested(scope, place, wanted)
+                return self._coded(scope, place, wanted)
             except Opaque:
                 pass  # the part as a whole stands where it is
-        rewriter, path = self._rewriter, place.path(base)
-        holds = is_container(store, place.body, place.end, place.declared)
-        cleaned, why = (None, "") if holds else rewriter.cleaned(store, box, place, path, wanted, needles)
-        return cleaned or rewriter.replaced(store, box, place, path, wanted, needles, signed, why)
+        cleaned, why = None, ""
+        if not is_container(scope.store, place.body, place.end, place.declared):
+            cleaned, why = self._rewriter.cleaned(scope, place, wanted)
+        return cleaned or self._rewriter.replaced(scope, place, wanted, why)
 
-    def _nested(
-        self,
-        store: PartStore,
-        place: Place,
-        own: PartPath,
-        wanted: Sequence[Wanted],
-        needles: tuple[bytes, ...],
-        signed: bool,
-        depth: int,
-    ) -> Change:
+    def _nested(self, scope: Scope, place: Place, wanted: Sequence[Wanted]) -> Change:
         """A message or a multipart that stands as it is."""
         if not place.certain or place.described.doubts - {EntityDoubt.NAMES}:
             raise Opaque("Mail readers do not agree about its header.")
-        box = locate(store, place.body, place.end, place.declared)
-        change = self.inside(store, box, place.end, own, wanted, needles, signed, depth + 1)
+        box = locate(scope.store, place.body, place.end, place.declared)
+        change = self.inside(Scope.of(scope.store, box, place.base(scope.base), scope), wanted)
         return change + Change(_stale(place.start, place.header))
 
-    def _coded(
-        self,
-        store: PartStore,
-        box: Container,
-        place: Place,
-        own: PartPath,
-        wanted: Sequence[Wanted],
-        needles: tuple[bytes, ...],
-        signed: bool,
-        depth: int,
-    ) -> Change:
+    def _coded(self, scope: Scope, place: Place, wanted: Sequence[Wanted]) -> Change:
         """A message in base64 or quoted-printable: changed within, then encoded again."""
-        if not self._rewriter.looks_like_mail(store, place):
+        if not looks_like_mail(scope, place):
             raise Opaque("It is no mail.")
-        data = self._rewriter.content(store, place, {EntityDoubt.CODED_CONTAINER})
+        data = self._rewriter.content(scope, place, {EntityDoubt.CODED_CONTAINER})
         if data is None:
             raise Opaque("It cannot be decoded for sure.")
         inner = PartStore.of(data)
         try:
-            inner_box = locate(inner, 0, inner.size, place.declared)
-            change = self.inside(inner, inner_box, inner.size, own, wanted, (), signed, depth + 1)
+            box = locate(inner, 0, inner.size, place.declared)
+            change = self.inside(Scope.of(inner, box, place.base(scope.base), scope), wanted)
             adapted = b"".join(Edits(change.edits).pieces(inner))
         finally:
             inner.close()
-        edits = self._rewriter.encoded(store, box, place, adapted, "", needles)
+        edits = self._rewriter.encoded(scope, place, adapted, "")
         if edits is None:
             raise Opaque("It cannot be encoded again.")
         return Change(edits, change.removed, change.notes)

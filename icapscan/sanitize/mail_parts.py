@@ -38,6 +38,38 @@ class Wanted(Struct, frozen=True):
     """It is this part in another reading than the strict one."""
 
 
+class Scope(Struct, frozen=True):
+    """A container, and what stands around it."""
+
+    store: PartStore
+    box: Container
+    base: PartPath
+    """What the paths of its parts are joined to."""
+    needles: tuple[bytes, ...]
+    """``--boundary`` of it and of all around it: none of them may occur in what is put in."""
+    signed: bool
+    """A signature covers it (multipart/signed)."""
+    depth: int = 0
+
+    @classmethod
+    def of(cls, store: PartStore, box: Container, base: PartPath, outer: Scope | None = None) -> Scope:
+        """That of ``box``, which stands in ``outer``; of delimiters around only those in the same store matter."""
+        needles = outer.needles if outer is not None and outer.store is store else ()
+        if box.boundary is not None:
+            needles = (*needles, b"--" + box.boundary)
+        signed = box.described.media_type == "multipart/signed" or (outer is not None and outer.signed)
+        return cls(store, box, base, needles, signed, outer.depth + 1 if outer is not None else 0)
+
+    @property
+    def form(self) -> bool:
+        """Its parts are fields and files of a form."""
+        return self.box.described.media_type == "multipart/form-data"
+
+    def body(self, place: Place) -> bytes:
+        """The body of a part, encoded as it stands."""
+        return bytes(self.store.reader()[place.body : place.end])
+
+
 class Change(Struct, frozen=True):
     """What is done to a message, or a piece of it."""
 
@@ -62,57 +94,76 @@ class Rewriter:
         self._clean = clean
         self._notices = notices
 
-    def replaced(
-        self,
-        store: PartStore,
-        box: Container,
-        place: Place,
-        path: PartPath,
-        wanted: Sequence[Wanted],
-        needles: tuple[bytes, ...],
-        signed: bool,
-        why: str = "",
-    ) -> Change:
-        """The notice in the place of the part. Raises `Opaque` where the header that it needs is not certain."""
-        alone = box.boundary is None
-        form = box.described.media_type == "multipart/form-data"
-        if not place.certain and (alone or form):
+    def replaced(self, scope: Scope, place: Place, wanted: Sequence[Wanted], why: str = "") -> Change:
+        """The notice in the place of the part; ``why`` it was not cleaned. Raises `Opaque` where there can be none."""
+        alone, line_end = scope.box.boundary is None, scope.box.line_end
+        if not place.certain and (alone or scope.form):
             raise Opaque("Mail readers do not agree about its header.")
         name, threats = _name(place, wanted), tuple(one.target.threat for one in wanted)
-        text = self._notices.text(Notice(name, threats, not alone, signed), self._reference).replace("\n", "\r\n")
-        drop, add, body = CONTENT, [_TEXT, _BASE64], lines(text.encode(), LINE, box.line_end)
-        if form:  # the field stays what it is; transfer encodings are not undone there (RFC 7578 4.7)
-            drop, add, body = drop - {b"content-disposition"}, [_TEXT], text.encode()
+        text = self._notices.text(Notice(name, threats, not alone, scope.signed), self._reference)
+        data = text.replace("\n", "\r\n").encode()
+        if scope.form:  # the field stays what it is; transfer encodings are not undone there (RFC 7578 4.7)
+            drop, add, body = CONTENT - {b"content-disposition"}, [_TEXT], data
         else:
-            add.append(b"Content-Disposition: inline")
+            drop, add, body = CONTENT, [_TEXT, _BASE64, b"Content-Disposition: inline"], lines(data, LINE, line_end)
         if alone and not has_field(place.header, b"mime-version"):
             add.insert(0, b"MIME-Version: 1.0")
-        header = rebuilt(place.header if place.certain else b"", drop | OUTDATED, add, box.line_end)
-        if alone or store.reader()[place.end : place.end + 1] not in (b"\r", b"\n", b""):
-            body += box.line_end  # nothing stands before the next delimiter that could belong to it
+        header = rebuilt(place.header if place.certain else b"", drop | OUTDATED, add, line_end)
+        if alone or scope.store.reader()[place.end : place.end + 1] not in (b"\r", b"\n", b""):
+            body += line_end  # there is none before the next delimiter that could belong to it
         new = header + body
-        if any(needle in new for needle in needles):
+        if any(needle in new for needle in scope.needles):
             raise Opaque("The boundary occurs in the notice.")
         said = ", ".join(dict.fromkeys(shown(threat) for threat in threats))
-        removed = Removed(path, shown(name), said, "replaced", why)
+        removed = Removed(place.path(scope.base), shown(name), said, "replaced", why)
         return Change((Edit(place.start, place.end - place.start, new),), (removed,))
 
-    def cleaned(
-        self,
-        store: PartStore,
-        box: Container,
-        place: Place,
-        path: PartPath,
-        wanted: Sequence[Wanted],
-        needles: tuple[bytes, ...],
-    ) -> tuple[Change | None, str]:
+    def cleaned(self, scope: Scope, place: Place, wanted: Sequence[Wanted]) -> tuple[Change | None, str]:
         """The cleaned document in the place of the part; or None, and why it was not cleaned."""
         if not all(one.target.clean and not one.other for one in wanted):
             return None, ""
-        data = self.content(store, place)
+        data = self.content(scope, place)
         if data is None:
             return None, "It is not encoded in a way that can be written again."
-        threats = dict.fromkeys(shown(one.target.threat) for one in wanted)
+        done, why = self._without(data, wanted)
+        if done is None:
+            return None, why
+        edits = self.encoded(scope, place, done.data, done.name)
+        if edits is None:
+            return None, "It could not be encoded again."
+        threats = ", ".join(dict.fromkeys(shown(one.target.threat) for one in wanted))
+        name, detail = shown(_name(place, wanted)), "; ".join(dict.fromkeys(done.what))
+        return Change(edits, (Removed(place.path(scope.base), name, threats, "cleaned", detail),)), ""
+
+    def content(self, scope: Scope, place: Place, allowed: Collection[EntityDoubt] = ()) -> bytes | None:
+        """The decoded body of a part whose header and encoding leave no doubt, apart from its names, else None."""
+        doubts = place.described.doubts - {EntityDoubt.NAMES, *allowed}
+        if not place.certain or doubts or place.end - place.body > PART_MAX:
+            return None
+        return decoded(scope.body(place), place.encoding, place.described.media_type.startswith("text/"))
+
+    def encoded(self, scope: Scope, place: Place, data: bytes, name: str) -> tuple[Edit, ...] | None:
+        """The edits that make ``data`` the content of a part, and give it ``name`` if that is not empty, else None."""
+        line_end = scope.box.line_end
+        body = encoded(data, place.encoding, scope.body(place), line_end, scope.needles, scope.form)
+        if body is None:
+            return None
+        recoded = body.encoding is not place.encoding
+        drop, add = (OUTDATED | {_ENCODING}, [_BASE64]) if recoded else (OUTDATED, [])
+        header = rebuilt(place.header, drop, add, line_end)
+        try:
+            header = renamed(header, name, line_end) if name else header
+        except NotNeat:
+            return None
+        if any(needle in header for needle in scope.needles):
+            return None
+        edits = [Edit(place.body, place.end - place.body, body.data)]
+        if header != place.header:
+            edits.append(Edit(place.start, len(place.header), header))
+        return tuple(edits)
+
+    def _without(self, data: bytes, wanted: Sequence[Wanted]) -> tuple[Cleaned | None, str]:
+        """The document without all that is wanted out of it; or None, and why not."""
         what: list[str] = []
         rest, name = data, ""
         for target in {one.inside: msgspec.structs.replace(one.target, path=one.inside) for one in wanted}.values():
@@ -128,48 +179,13 @@ class Rewriter:
             what += cleaned.what
         if rest == data:
             return None, "Cleaning changed nothing."
-        edits = self.encoded(store, box, place, rest, name, needles)
-        if edits is None:
-            return None, "It could not be encoded again."
-        detail = "; ".join(dict.fromkeys(what))
-        removed = Removed(path, shown(_name(place, wanted)), ", ".join(threats), "cleaned", detail)
-        return Change(edits, (removed,)), ""
+        return Cleaned(rest, name, tuple(what)), ""
 
-    def looks_like_mail(self, store: PartStore, place: Place) -> bool:
-        """Whether the walker opens the decoded content as a message or multipart, by its first bytes."""
-        start = bytes(store.reader()[place.body : min(place.end, place.body + _START)])
-        return is_mail(decoded_start(start, place.encoding)[:FIRST], place.declared)
 
-    def content(self, store: PartStore, place: Place, allowed: Collection[EntityDoubt] = ()) -> bytes | None:
-        """The decoded body of a part whose header and encoding leave no doubt, apart from its names, else None."""
-        doubts = place.described.doubts - {EntityDoubt.NAMES, *allowed}
-        if not place.certain or doubts or place.end - place.body > PART_MAX:
-            return None
-        body = bytes(store.reader()[place.body : place.end])
-        return decoded(body, place.encoding, place.described.media_type.startswith("text/"))
-
-    def encoded(
-        self, store: PartStore, box: Container, place: Place, data: bytes, name: str, needles: tuple[bytes, ...]
-    ) -> tuple[Edit, ...] | None:
-        """The edits that make ``data`` the content of a part, and give it ``name`` if that is not empty, else None."""
-        old = bytes(store.reader()[place.body : place.end])
-        binary = box.described.media_type == "multipart/form-data"
-        body = encoded(data, place.encoding, old, box.line_end, needles, binary)
-        if body is None:
-            return None
-        recoded = body.encoding is not place.encoding
-        drop, add = (OUTDATED | {_ENCODING}, [_BASE64]) if recoded else (OUTDATED, [])
-        header = rebuilt(place.header, drop, add, box.line_end)
-        try:
-            header = renamed(header, name, box.line_end) if name else header
-        except NotNeat:
-            return None
-        if any(needle in header for needle in needles):
-            return None
-        edits = [Edit(place.body, place.end - place.body, body.data)]
-        if header != place.header:
-            edits.append(Edit(place.start, len(place.header), header))
-        return tuple(edits)
+def looks_like_mail(scope: Scope, place: Place) -> bool:
+    """Whether the walker opens the decoded content of a part as a message or multipart, by its first bytes."""
+    start = bytes(scope.store.reader()[place.body : min(place.end, place.body + _START)])
+    return is_mail(decoded_start(start, place.encoding)[:FIRST], place.declared)
 
 
 def _name(place: Place, wanted: Sequence[Wanted]) -> str:
