@@ -101,7 +101,7 @@ class HeaderReader:
         rest = self._look(final=True)
         if rest is not None:
             return rest
-        junk = self._junk()
+        junk = self._junk(final=True)
         self.cut_at_junk = junk >= 0
         self.blank_later = self.cut_at_junk and _BLANK.search(self._data) is not None
         return self._take(junk if junk >= 0 else len(self._data))
@@ -129,17 +129,17 @@ class HeaderReader:
             end = -1
             self._searched = found.start() if found is not None else max(0, data.rfind(b"\n"))
         if self._end is HeaderEnd.JUNK_LINE:
-            junk = self._junk(end if end >= 0 else None)
+            junk = self._junk(end if end >= 0 else None, final)
             if junk >= 0:
                 end = junk
         return self._take(end) if 0 <= end <= HEADER_MAX else None
 
-    def _junk(self, before: int | None = None) -> int:
-        """Where the first junk line begins; -1 if there is none. Lines that are not complete do not count."""
+    def _junk(self, before: int | None = None, final: bool = False) -> int:
+        """Where the first junk line begins; -1 if there is none. A line that is not complete counts at the end only."""
         limit = len(self._data) if before is None else before
         start = _FROM.match(self._data)
         found = _JUNK.search(self._data, start.end() if start else 0, limit)
-        if found is None or self._data.find(b"\n", found.start(), limit) < 0:
+        if found is None or (self._data.find(b"\n", found.start(), limit) < 0 and not final):
             return -1
         return found.start()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from email.message import EmailMessage
 
 import pytest
@@ -154,3 +155,10 @@ def test_nothing_in_the_input_raises(body: bytes, media_type: str) -> None:
 def test_a_usual_mail_in_pieces(step: int) -> None:
     body = letter()
     assert told(unpack(body, step=step)) == told(unpack(body))
+
+
+def test_evasion_6_a_body_of_one_line_without_an_empty_line_before_it() -> None:
+    """The line end behind it belongs to the delimiter, so that line never ends; readers take it for the body."""
+    body = multipart(part(b64encode(EICAR), blank=b""), TEXT)
+    assert found(unpack(mail(body)))
+    assert found(unpack(mail(multipart(TEXT, part(b64encode(EICAR), blank=b"")))))
