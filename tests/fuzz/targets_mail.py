@@ -151,8 +151,8 @@ def transfer_quoted(data: bytes) -> None:
 
 
 def transfer_uu(data: bytes) -> None:
-    """uuencode: the same for any split, at most 45 bytes a line; what was encoded comes out again."""
-    _transfer(data, [uu.Uuencode], most=45 * (data.count(b"\n") + 1))
+    """uuencode: the same for any split, at most 63 bytes a line; what was encoded comes out again."""
+    _transfer(data, [uu.Uuencode], most=63 * (data.count(b"\n") + 1))
     _round_trip(uu.Uuencode(), coders.uuencode(data), data)
 
 
