@@ -71,27 +71,17 @@ _AT = (
 _FROM_END = ((512, b"koly", "application/x-apple-diskimage"), (512, b"conectix", "application/x-vhd"))
 
 _MARKUP = re.compile(
-    rb"<(?:!doctype\s+html|html|head|body|script|iframe|title|meta|style|table|div|form|a\s+href|img\s|br\s*/?>)",
-    re.IGNORECASE,
+    rb"<(?:!doctype\s+html|html|head|body|script|iframe|title|meta|style|table|div|form|a\s+href|img\s|br\s*/?>)"
 )
-_TEXTS: tuple[tuple[re.Pattern[bytes], str], ...] = (
-    (re.compile(rb"\s*#!.{0,200}?\b(?:ba|da|z|k|c|tc|fi|a)?sh\b"), "text/x-shellscript"),
-    (re.compile(rb"\s*#!.{0,200}?python"), "text/x-python"),
-    (re.compile(rb"\s*#!.{0,200}?perl"), "text/x-perl"),
-    (re.compile(rb"\s*#!\s?/"), "text/x-script"),
-    (re.compile(rb"[\s\S]{0,1024}?<\?(?:php\b|=)", re.IGNORECASE), "text/x-php"),
-    (re.compile(rb"(?:\s|\xff\xfe|&cls\r\n)*@?echo\s+off\b", re.IGNORECASE), "text/x-msdos-batch"),
-    (re.compile(rb"[\s\S]{0,4096}?<hta:application", re.IGNORECASE), "application/hta"),
-    (
-        re.compile(
-            rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--[\s\S]{0,1024}?-->\s*)*<(?:job|package|scriptlet|component)\b", re.I
-        ),
-        "application/x-windows-script-file",
-    ),
-    (re.compile(rb"\s*\[InternetShortcut\]", re.IGNORECASE), "application/x-mswinurl"),
-    (re.compile(rb"[\s\S]{0,1024}?<svg[\s>]", re.IGNORECASE), "image/svg+xml"),
-    (re.compile(rb"[\s\S]{0,1024}?<\?mso-application\b", re.IGNORECASE), "application/vnd.ms-office-xml"),
+_INTERPRETER = re.compile(rb"#![ \t]*/\S*?(?:/env[ \t]+(?:-\S+[ \t]+)*)?([A-Za-z]*sh|python|perl)?[0-9.]*(?:\s|$)")
+_INTERPRETERS = {b"python": "text/x-python", b"perl": "text/x-perl", None: "text/x-script"}
+_BATCH = re.compile(rb"@?echo[ \t]+off\b", re.IGNORECASE)
+_SCRIPT_FILE = re.compile(rb"<(?:job|package|scriptlet|component)[\s>]")
+_IN_TEXT = (
+    (b"<?php", "text/x-php"), (b"<?=", "text/x-php"), (b"<hta:application", "application/hta"),
+    (b"<svg", "image/svg+xml"), (b"<?mso-application", "application/vnd.ms-office-xml"),
 )  # fmt: skip
+"""What stands in the first bytes of a text, in lower case."""
 _MSI_CLASS = bytes.fromhex("84100c0000000000c000000000000046")
 """{000C1084-0000-0000-C000-000000000046} (MS-MSI); patches and transforms differ in the first byte."""
 
@@ -124,6 +114,8 @@ def types_of(store: PartStore, opened: tuple[str, ...] = ()) -> tuple[str, ...]:
     if "application/x-ole-storage" in found and _is_installer(data, first):
         found.append("application/x-msi")
     found += _texts(first)
+    if not found and looks_like_text(first):
+        found.append("text/plain")
     return tuple(dict.fromkeys(found))
 
 
@@ -137,7 +129,8 @@ def _is_dos_program(data: Data, size: int, first: bytes) -> bool:
     at = int.from_bytes(first[60:64], "little") if len(first) >= 64 else 0
     if 4 <= at < size and data[at : at + 2] in (b"PE", b"NE", b"LE", b"LX"):
         return True
-    return not looks_like_text(first[:256])
+    last, pages, paragraphs = (int.from_bytes(first[where : where + 2], "little") for where in (2, 4, 8))
+    return (last <= 512 and pages > 0 and 0 < paragraphs * 16 <= pages * 512) or not looks_like_text(first[:256])
 
 
 def _is_installer(data: Data, first: bytes) -> bool:
@@ -152,12 +145,33 @@ def _is_installer(data: Data, first: bytes) -> bool:
 
 
 def _texts(first: bytes) -> list[str]:
-    if first[:2] in (b"\xff\xfe", b"\xfe\xff"):
+    utf_16 = first[:2] in (b"\xff\xfe", b"\xfe\xff")
+    if utf_16:
         first = first.decode("utf-16", "replace").encode("utf-8", "replace")
     elif not looks_like_text(first):
         return []
-    first = first.removeprefix(b"\xef\xbb\xbf")
-    found = [name for pattern, name in _TEXTS if pattern.match(first)]
-    if _MARKUP.search(first[:2048]):
+    first = first.removeprefix(b"\xef\xbb\xbf").lstrip()
+    found = _commands(first)
+    if b"<" in first:
+        found += _markup(first.lower())
+    return found or ["text/plain"] if utf_16 else found
+
+
+def _commands(first: bytes) -> list[str]:
+    """Texts that are run, by how they begin."""
+    if first.startswith(b"#!"):
+        match = _INTERPRETER.match(first)
+        return [_INTERPRETERS.get(match[1], "text/x-shellscript")] if match else ["text/x-script"]
+    # QUIRK: a batch file may begin with a mark of UTF-16 that cmd.exe skips with the line it stands in
+    if _BATCH.match(first.removeprefix(b"&cls").lstrip()):
+        return ["text/x-msdos-batch"]
+    return ["application/x-mswinurl"] if first[:18].lower() == b"[internetshortcut]" else []
+
+
+def _markup(lower: bytes) -> list[str]:
+    found = [name for sign, name in _IN_TEXT if sign in lower]
+    if _SCRIPT_FILE.search(lower[:1024]) and b"<script" in lower:
+        found.append("application/x-windows-script-file")
+    if _MARKUP.search(lower):
         found.append("text/html")
-    return found or ["text/plain"]
+    return found
