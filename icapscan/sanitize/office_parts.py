@@ -95,7 +95,7 @@ def _fields(editor: Editor, elements: Iterable[Element]) -> bool:
         elif kind == "end" and len(stack) > 1:
             done.append(stack.pop())
         elif element.name in _TEXTS:
-            for field in stack:
+            for field in stack[1:] or stack:  # outside of all fields it is one by itself
                 if field.instructs:
                     field.pieces.append(element)
     emptied: dict[int, Element] = {}

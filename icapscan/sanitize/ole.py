@@ -61,8 +61,8 @@ class _Cleaning:
         for entry in self._file.entries:
             self._work.gate.room()
             if entry.kind == 2 and entry.number not in self._editor.removed:
-                self._stray(entry)
                 self._stream(entry)
+                self._stray(entry)
             if self._work.options.office_objects and entry.number not in self._editor.removed:
                 self._class(entry)
         self._wanted(inside)
@@ -101,7 +101,9 @@ class _Cleaning:
 
     def _stray(self, entry: Entry) -> None:
         """A module, or the directory of a project, where no project is."""
-        head = self._file.head(entry, vba.STREAM_MAX)
+        if entry.number in self._editor.removed or self._editor.is_blank(entry):
+            return
+        head = bytes(self._editor.read(entry)[: vba.STREAM_MAX])
         found = vba.find_source(head) >= 0
         if not found and entry.name.lower() == "dir" and head[:1] == b"\x01":
             try:
@@ -136,7 +138,8 @@ class _Cleaning:
         elif objects and name.endswith("ole10native"):
             self._blank(entry, "an embedded file")
         elif objects and name == "equation native":
-            self._blank(entry, "an equation of the old editor")
+            self._editor.remove(entry)  # its name alone calls the editor
+            self._what["an equation of the old editor"] = None
         else:
             self._document(entry)
 

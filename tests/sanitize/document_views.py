@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import os
+import shutil
+import signal
+import subprocess
 import warnings
 from functools import cache
+from pathlib import Path
 
+import pikepdf
 from msgspec import Struct
 
 from icapscan.engines.contract import Part
@@ -76,6 +83,56 @@ def dde_links(data: bytes, path: str) -> str:
         from oletools import msodde
 
     return str(msodde.process_file(path)).strip()
+
+
+def decrypted(data: bytes) -> bytes | None:
+    """What is in a document that is encrypted with the password that Office tries by itself, else None."""
+    import msoffcrypto
+
+    try:
+        document = msoffcrypto.OfficeFile(io.BytesIO(data))
+        if not document.is_encrypted():
+            return None
+        document.load_key(password="VelvetSweatshop")
+        plain = io.BytesIO()
+        document.decrypt(plain)
+    except Exception:  # another password, or no document at all
+        return None
+    return plain.getvalue()
+
+
+def pages_in_libreoffice(folder: Path, names: list[str]) -> dict[str, int] | None:
+    """The number of pages of each document that LibreOffice could open; None where it is not installed.
+
+    One process for all, with a profile folder of its own, ended by its own process group.
+    """
+    program = shutil.which("soffice") or shutil.which("libreoffice")
+    if program is None:
+        return None
+    out = folder / "opened"
+    out.mkdir()
+    command = [
+        program, "--headless", "--norestore", "--nolockcheck", f"-env:UserInstallation={(folder / 'profile').as_uri()}",
+        "--convert-to", "pdf", "--outdir", str(out), *(str(folder / name) for name in names),
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    try:
+        process.communicate(timeout=900)
+    finally:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        process.wait()
+    found = {}
+    for name in names:
+        made = out / f"{Path(name).stem}.pdf"
+        if made.is_file():
+            with pikepdf.open(made) as document:
+                found[name] = len(document.pages)
+    return found
 
 
 def cleaned(
