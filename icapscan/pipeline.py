@@ -263,6 +263,10 @@ class Scan:
         self.parts_complete = True
         """False once something may hold parts that were not heard of."""
 
+    def another(self, subject: Subject) -> Scan:
+        """A scan of another body by the same engines within the same bounds."""
+        return Scan(self._scanner, subject, self._needs)
+
     def feed(self, data: bytes | memoryview) -> None:
         """More of the virgin body. Raises `StoreFull` when it cannot be kept; the scan is then to be closed."""
         within = self._budget.take_body(len(data))
@@ -361,7 +365,7 @@ class Scan:
                     self._gather(event)
                 declared = event.declared
                 name = declared.names[0] if declared.names else ""
-                part = Part(event.path, event.store, name, declared.media_type, event.audience)
+                part = Part(event.path, event.store, name, declared.media_type, event.audience, declared.names[1:])
                 if event.store is self.store:
                     virgin = part
                 else:

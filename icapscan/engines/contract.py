@@ -22,6 +22,8 @@ class Part(Struct, frozen=True):
     """Media type as declared, lower case, without parameters, or empty. Untrusted text."""
     audience: Audience = Audience.ALL
     """Which engines are to see it; `Fanout` keeps to that, an engine need not."""
+    other_names: tuple[str, ...] = ()
+    """Further names that some reader might show. What an engine says of a name it says of each of them."""
 
 
 class Report(Struct, frozen=True):

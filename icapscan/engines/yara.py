@@ -6,8 +6,9 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 
 import yara
 from msgspec import Struct
@@ -89,7 +90,7 @@ class YaraEngine:
     def glance(self, data: bytes) -> tuple[Finding, ...]:
         """Findings in the first bytes of a body. No finding, or a failure, proves nothing."""
         limit = time.monotonic() + INLINE_SECONDS
-        return self._match(data, dict.fromkeys(EXTERNALS, ""), "", limit).findings
+        return self._match(data, (dict.fromkeys(EXTERNALS, ""),), "", limit).findings
 
     async def version(self) -> str:
         """YARA's version and the fingerprint of the rules."""
@@ -102,8 +103,11 @@ class YaraEngine:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
 
-    def _match(self, data: object, externals: Mapping[str, str], path: PartPath, limit: float) -> _Result:
-        """Runs in a thread or inline; never raises. ``limit`` is a time of the monotonic clock."""
+    def _match(self, data: object, said: Sequence[Mapping[str, str]], path: PartPath, limit: float) -> _Result:
+        """Runs in a thread or inline; never raises. ``limit`` is a time of the monotonic clock.
+
+        ``said``: the external variables, once for each name that the part may have.
+        """
         findings: list[Finding] = []
         own: list[Finding] = []
         incomplete: list[str] = []
@@ -113,7 +117,7 @@ class YaraEngine:
             return yara.CALLBACK_CONTINUE  # type: ignore[no-any-return]
 
         try:
-            for rules in self._rules:
+            for rules, externals in product(self._rules, said):
                 left = limit - time.monotonic()
                 if left <= 0:
                     raise yara.TimeoutError
@@ -123,7 +127,9 @@ class YaraEngine:
                 ):
                     target = own if match.namespace == SELF_TEST else findings
                     level = VERDICTS.get(str(match.meta.get("verdict", "infected")), Level.INFECTED)
-                    target.append(Finding(self.name, match.rule, path, level, tuple(match.tags)))
+                    finding = Finding(self.name, match.rule, path, level, tuple(match.tags))
+                    if finding not in target:
+                        target.append(finding)
         except yara.TimeoutError:
             return _Result(tuple(findings or own), (Reason.TIMEOUT, "Matching took too long."))
         except Exception as error:  # whatever a rule or a module does to YARA: not scanned
@@ -139,8 +145,14 @@ class YaraEngine:
         return Report(self.name, result.findings, (Unscanned(reason, part.path, self.name, detail),))
 
 
-def _externals(part: Part) -> dict[str, str]:
-    name = _clean_text(part.name)
+def _externals(part: Part) -> tuple[dict[str, str], ...]:
+    if not part.other_names:
+        return (_named(part, part.name),)
+    return tuple(_named(part, name) for name in (part.name, *part.other_names))
+
+
+def _named(part: Part, name: str) -> dict[str, str]:
+    name = _clean_text(name)
     return {
         "filename": name,
         "filepath": _clean_text(part.path),

@@ -22,7 +22,7 @@ _MARKS = (
 )
 """Byte order marks; the longer ones first, since one begins with another."""
 _ALL_MARKS = tuple(mark for mark, _ in _MARKS)
-_HIDING = re.compile(r"utf-?(?:7|16|32)|ucs-?[24]|ebcdic|cp(?:037|273|500|1026|1140)")
+_HIDING = re.compile(r"utf-?(?:7|16|32)|ucs-?[24]|ebcdic|(?:cp|ibm)-?(?:037|273|500|1026|1140)")
 _ALIASES = {
     "unicode-1-1-utf-7": "utf-7", "ucs-2": "utf-16", "ucs2": "utf-16", "iso-10646-ucs-2": "utf-16", "ucs-4": "utf-32",
     "ucs4": "utf-32", "iso-10646-ucs-4": "utf-32", "utf16": "utf-16", "utf32": "utf-32", "utf7": "utf-7",
@@ -69,7 +69,7 @@ def _known(name: str) -> str:
     if name.startswith("ebcdic"):
         name = "cp500" if "int" in name else "cp037"
     try:
-        return codecs.lookup(name).name
+        return codecs.lookup(name.replace("ibm-", "ibm").replace("cp-", "cp")).name
     except LookupError:
         return ""
 

@@ -27,6 +27,11 @@ _DATA_URI = re.compile(
     re.I,
 )
 
+_OPENPGP = re.compile(
+    rb"-----begin pgp message(?:, part [0-9/]{1,9})?-----[ \t]*\r?\n(?:[a-z]{1,20}: [^\r\n]{0,200}\r?\n){0,9}", re.I
+)
+"""The first lines of an armored message (RFC 9580 6.2): encrypted, or signed and packed."""
+
 
 class Kind(enum.Enum):
     """What was found; the word is the stem of the part's key."""
@@ -38,6 +43,35 @@ class Kind(enum.Enum):
     DATA_URI = "data-uri"
     PERCENT = "data-text"
     BASE64 = "base64-"
+    OPENPGP = "openpgp"
+    NUMBERS = "numbers"
+    HEX = "hex"
+    ESCAPES = "escapes"
+
+
+_BYTE = rb"(?:0x[0-9a-f]{1,2}|[0-9]{1,3})"
+_COMMA = rb"\s{0,4},\s{0,4}"
+_MZ = rb"(?:77|0x4d)" + _COMMA + rb"(?:90|0x5a)"
+_PK = rb"(?:80|0x50)" + _COMMA + rb"(?:75|0x4b)" + _COMMA + rb"(?:0x0?)?3"
+_SPELLED_MIN = 200
+"""Bytes that a script must spell one by one; tables of signatures have the first few of a program or zip."""
+_SPELLED: tuple[tuple[Kind, re.Pattern[bytes], bytes, tuple[bytes, ...]], ...] = (
+    (
+        Kind.NUMBERS,
+        re.compile(rb"(?=" + _MZ + rb"\b|" + _PK + rb"\b)(?:" + _BYTE + _COMMA + rb"){0,%d}" % _SPELLED_MIN, re.I),
+        b",",
+        (b"77,", b"80,", b"0x4d", b"0x50"),
+    ),
+    (
+        Kind.ESCAPES,
+        re.compile(rb"(?:\\x[0-9a-f]{2}){0,%d}" % _SPELLED_MIN, re.I),
+        b"\\",
+        (b"\\x4d\\x5a", b"\\x50\\x4b\\x03\\x04"),
+    ),
+)
+"""How scripts spell the bytes of a program or zip, the character that each byte brings along, and how it begins."""
+_SAVES = b"createobjecturl("
+_HEX_PROGRAM = re.compile(rb"(?:4d5a|504b0304)[0-9a-f]{%d}" % (2 * _SPELLED_MIN - 8), re.I)
 
 
 class Found(Struct, frozen=True):
@@ -55,9 +89,11 @@ class Found(Struct, frozen=True):
 class Search:
     """Finds what begins in one piece of text. What is not there is looked for once only."""
 
-    __slots__ = ("_beginning", "_data", "_finders", "_limit", "_line_start", "_lower", "_next")
+    __slots__ = ("_beginning", "_data", "_finders", "_limit", "_line_start", "_lower", "_next", "saves")
 
-    def __init__(self, data: bytes, line_start: bool, limit: int, beginning: bool = True) -> None:
+    def __init__(
+        self, data: bytes, line_start: bool, limit: int, beginning: bool = True, spelled: bool = False
+    ) -> None:
         self._data = data
         self._lower = data.lower()
         self._line_start = line_start
@@ -65,7 +101,13 @@ class Search:
         """The piece is the first of the text."""
         self._limit = limit
         """Markers behind this are for the next piece, in which they can be seen whole."""
-        self._finders = (self._uu, self._yenc, self._binhex, self._uri, self._base64, self._uu_lines)
+        self.saves = _SAVES in self._lower
+        """A script makes something out of a text and offers it as a download."""
+        self._finders = (
+            (self._spelled,)
+            if spelled
+            else (self._uu, self._yenc, self._binhex, self._uri, self._base64, self._uu_lines, self._openpgp)
+        )
         self._next: list[Found | bool | None] = [True] * len(self._finders)
 
     def first(self, at: int) -> Found | None:
@@ -115,6 +157,30 @@ class Search:
                 return Found(Kind.BINHEX, place, place + 1)
         return None
 
+    def _spelled(self, at: int) -> Found | None:
+        best: Found | None = None
+        for kind, pattern, mark, starts in _SPELLED:
+            if self._data.count(mark, at) < _SPELLED_MIN:
+                continue
+            for start in starts:
+                limit = self._limit if best is None else best.at
+                place = self._lower.find(start, at, limit)
+                while place >= 0:
+                    found = pattern.match(self._data, place)
+                    end = found.end() if found is not None else place
+                    if self._data.count(mark, place, end) >= _SPELLED_MIN:
+                        best = Found(kind, place, place)
+                        break
+                    place = self._lower.find(start, max(place + 1, end), limit)
+        return best
+
+    def _openpgp(self, at: int) -> Found | None:
+        for place in self._lines(self._lower, b"-----begin pgp m", at):
+            found = _OPENPGP.match(self._data, place)
+            if found is not None:
+                return Found(Kind.OPENPGP, place, found.end())
+        return None
+
     def _uri(self, at: int) -> Found | None:
         place = self._lower.find(b"data:", at)
         while 0 <= place < self._limit:
@@ -135,6 +201,8 @@ class Search:
             end = classes.find(b" ", place)
             end = end if end >= 0 else len(classes)
             dull = _DULL.fullmatch(self._data, place, min(end, place + _DULL_LOOK)) is not None
+            if dull and _HEX_PROGRAM.match(self._data, place) is not None:
+                return Found(Kind.HEX, place, place)
             if not dull and (end - place >= LONG or self._whole_line(place, end)):
                 return Found(Kind.BASE64, place, place)
             place = classes.find(_LONG_RUN, end)

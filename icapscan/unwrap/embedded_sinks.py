@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import re
 from collections.abc import Iterator
 from typing import Protocol
@@ -14,10 +15,19 @@ from icapscan.unwrap.embedded_search import Found, Kind
 from icapscan.unwrap.events import PartBegin, PartData, PartEnd, PartEvent, PartFailed
 from icapscan.unwrap.gate import Gate
 from icapscan.unwrap.names import readings
-from icapscan.unwrap.transfer import Base64
+from icapscan.unwrap.transfer import Base64, Doubt
 
 _STEP = 64 * KIB
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=\r\n]")
+_CLOSING = re.compile(rb"(?:\A|(?<=\n))====(?=\r?\n)")
+"""The last line of what begins with begin-base64."""
+_NUMBER = re.compile(rb"0[xX][0-9a-fA-F]{1,2}|[0-9]{1,3}")
+_NOT_SPELLED = {
+    Kind.NUMBERS: re.compile(rb"[^0-9a-fA-FxX,\s]"),
+    Kind.HEX: re.compile(rb"[^0-9a-fA-F]"),
+    Kind.ESCAPES: re.compile(rb"(?:\\(?![xX]|\Z)|[^0-9a-fA-FxX\\])"),
+}
+_LAST_LINE = re.compile(rb"=(?=\r?\n)")
 _INDENT = re.compile(rb"\n[ \t]+\Z")
 _UU_LINES = re.compile(rb"(?:[ -`]{0,90}\r?\n)*+")
 _UU_END = re.compile(rb"end[ \t]*(?:\r?\n|\Z)", re.I)
@@ -66,9 +76,9 @@ class _Part:
         if self._begun:
             yield PartEnd(self._key)
 
-    def fail(self, detail: str) -> Iterator[PartEvent]:
+    def fail(self, detail: str, reason: Reason = Reason.MALFORMED) -> Iterator[PartEvent]:
         if self._begun:
-            yield PartFailed(self._key, Reason.MALFORMED, detail)
+            yield PartFailed(self._key, reason, detail)
 
 
 class UuSink:
@@ -166,15 +176,27 @@ class BinHexSink:
 
 
 class Base64Sink:
-    """base64 in a text: lines, or a string in a script. Ends with the first thing that is none."""
+    """base64 in a text: lines, or a string in a script. Ends with the first thing that is none, or where `to_padding`
+    is set with the padding at the end of a line."""
 
-    __slots__ = ("_part", "_stream")
+    __slots__ = ("_part", "_stream", "_to_padding")
 
-    def __init__(self, part: _Part) -> None:
+    def __init__(self, part: _Part, to_padding: bool = False) -> None:
         self._part = part
         self._stream = Base64()
+        self._to_padding = to_padding
+
+    @property
+    def padded(self) -> bool:
+        """There was padding with more behind it."""
+        return Doubt.PADDING in self._stream.doubts
 
     def end(self, data: bytes, at: int, final: bool) -> tuple[int, int, bool]:
+        stop, go_on, ended = self._end(data, at, final)
+        last = _LAST_LINE.search(data, at, stop) if self._to_padding else _CLOSING.search(data, at, stop)
+        return (last.end(), last.end(), True) if last is not None else (stop, go_on, ended)
+
+    def _end(self, data: bytes, at: int, final: bool) -> tuple[int, int, bool]:
         found = _NOT_BASE64.search(data, at)
         while found is not None and found[0] in b" \t\\":
             # lines may be indented; in JSON and scripts "\/" and "\n" stand for themselves
@@ -208,6 +230,67 @@ class Base64Sink:
     def finish(self) -> Iterator[PartEvent]:
         yield from self._part.give(self._stream.finish())
         yield from self._part.close()
+
+
+class OpenPgpSink:
+    """An armored message, up to its last line. What is in it cannot be seen."""
+
+    __slots__ = ("_part", "_stream")
+
+    def __init__(self, part: _Part) -> None:
+        self._part = part
+        self._stream = Base64()
+
+    def end(self, data: bytes, at: int, final: bool) -> tuple[int, int, bool]:
+        stop = data.find(b"-", at)
+        stop = stop if stop >= 0 else len(data)
+        return stop, stop, final or stop < len(data)
+
+    def feed(self, data: bytes) -> Iterator[PartEvent]:
+        return self._part.give(self._stream.feed(data))
+
+    def finish(self) -> Iterator[PartEvent]:
+        yield from self._part.give(self._stream.finish())
+        yield from self._part.fail(
+            "An OpenPGP message: encrypted, or packed in a way that is not opened here.", Reason.ENCRYPTED
+        )
+
+
+class SpelledSink:
+    """Bytes as numbers, hexadecimal digits or escapes, up to the first thing that is none of them."""
+
+    __slots__ = ("_kind", "_part", "_pending")
+
+    def __init__(self, part: _Part, kind: Kind) -> None:
+        self._part = part
+        self._kind = kind
+        self._pending = b""
+
+    def end(self, data: bytes, at: int, final: bool) -> tuple[int, int, bool]:
+        found = _NOT_SPELLED[self._kind].search(data, at)
+        if found is None:
+            return len(data), len(data), final
+        return found.start(), found.start(), True
+
+    def feed(self, data: bytes) -> Iterator[PartEvent]:
+        data = self._pending + data
+        # the last one may go on
+        cut = len(data) & ~3
+        if self._kind is Kind.NUMBERS and len(data) - data.rfind(b",") < _STEP:
+            cut = max(data.rfind(b","), 0)
+        self._pending = data[cut:]
+        return self._part.give(self._bytes(data[:cut]))
+
+    def finish(self) -> Iterator[PartEvent]:
+        yield from self._part.give(self._bytes(self._pending))
+        yield from self._part.close()
+
+    def _bytes(self, text: bytes) -> bytes:
+        if self._kind is Kind.NUMBERS:
+            numbers = (int(one[2:], 16) if one[:2] in (b"0x", b"0X") else int(one) for one in _NUMBER.findall(text))
+            return bytes(number & 255 for number in numbers)
+        digits = text.translate(None, b"\\xX") if self._kind is Kind.ESCAPES else text
+        return binascii.unhexlify(digits[: len(digits) & ~1])
 
 
 class UriSink:
@@ -246,7 +329,7 @@ class UriSink:
         return self._part.give(self._base64.feed(data) if self._base64 is not None else data)
 
 
-def sink(found: Found, key: str, gate: Gate, unstuff: bool) -> Sink:
+def sink(found: Found, key: str, gate: Gate, unstuff: bool = False, to_padding: bool = False) -> Sink:
     """What takes the thing that was found."""
     names = readings(found.name.strip(b' \t"')) if found.name else []
     media_type = found.media_type.decode("latin-1").strip().lower() or None
@@ -259,4 +342,8 @@ def sink(found: Found, key: str, gate: Gate, unstuff: bool) -> Sink:
         return BinHexSink(key, gate)
     if found.kind in (Kind.DATA_URI, Kind.PERCENT):
         return UriSink(part, found.kind is Kind.DATA_URI)
-    return Base64Sink(part)
+    if found.kind in _NOT_SPELLED:
+        return SpelledSink(part, found.kind)
+    if found.kind is Kind.OPENPGP:
+        return OpenPgpSink(part)
+    return Base64Sink(part, to_padding)

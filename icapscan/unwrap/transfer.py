@@ -420,6 +420,8 @@ class QuotedPrintable:
             self.doubts.add(Doubt.SOFT_CR)
         if _all_legal(data):
             return binascii.a2b_qp(data)
+        if _LFCR.search(data) is not None:
+            self.doubts.add(Doubt.SOFT_CR)
         if self._reading is QuotedReading.DROP_ALL:
             data = _BAD_WHOLE.sub(b"", data)
         elif _BAD.search(data) is not None:

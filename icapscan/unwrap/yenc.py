@@ -4,15 +4,49 @@ from __future__ import annotations
 
 import re
 
+from msgspec import Struct
+
 BEGIN = re.compile(
     rb"(?:=ybegin (?:[^\r\n]{0,1000}?name=(?P<name>[^\r\n]{0,255})|[^\r\n]{0,1000})\r?\n)+"
     rb"(?:=ypart [^\r\n]{0,200}\r?\n)?"
 )
 """The lines before the encoded data."""
 END = b"\n=yend"
+_PART = re.compile(rb"=ypart [^\r\n]*?\bbegin=([0-9]{1,15})[^\r\n]*?\bend=([0-9]{1,15})")
+_SIZE = re.compile(rb"=ybegin [^\r\n]*?\bsize=([0-9]{1,15})")
+_SEVERAL = re.compile(rb"=ybegin [^\r\n]*?\b(?:part|total)=0{0,9}(?:[2-9]|1[0-9])")
 _PLAIN = bytes((code - 42) & 255 for code in range(256))
 _ESCAPED = tuple(bytes([(code - 64) & 255]) for code in range(256))
 _ESCAPE = re.compile(rb"=(.)", re.S)
+
+
+class Piece(Struct, frozen=True):
+    """What one of several parts says of its place in the file; all 0 where it does not say it."""
+
+    start: int = 0
+    end: int = 0
+    """Behind its last byte."""
+    size: int = 0
+    """Of the file."""
+
+
+def piece(header: bytes) -> Piece | None:
+    """What the lines before the data say: None for a whole file."""
+    part, size = _PART.search(header), _SIZE.search(header)
+    if part is None:
+        return Piece() if _SEVERAL.search(header) is not None else None
+    found = Piece(int(part[1]) - 1, int(part[2]), int(size[1]) if size is not None else 0)
+    return None if found.start == 0 and found.end == found.size else found
+
+
+def is_whole(ordered: list[Piece]) -> bool:
+    """Whether parts in the order of their places are all of a file."""
+    at = 0
+    for one in ordered:
+        if one.start != at or one.end <= at:
+            return False
+        at = one.end
+    return all(one.size == at for one in ordered)
 
 
 class YEnc:
