@@ -22,7 +22,8 @@ CHILDREN_MAX = 8
 _ERROR_MAX = 4 * KIB
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PATH": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1", "MALLOC_ARENA_MAX": "2"}
 
-_running = 0
+_running: set[int] = set()
+"""Those that run, by process id: a set, since documents are cleaned in threads and counting up is no single step."""
 
 
 class Child:
@@ -33,8 +34,7 @@ class Child:
 
         Raises `Stop` when there are too many, or when it cannot be started.
         """
-        global _running
-        if _running >= CHILDREN_MAX:
+        if len(_running) >= CHILDREN_MAX:
             raise Stop(Reason.ENGINE_FAILED, "Too many archives are being unpacked at the same time.")
         self._error = b""
         try:
@@ -49,7 +49,7 @@ class Child:
             )
         except OSError as error:
             raise Stop(Reason.ENGINE_FAILED, f"The unpacker cannot be started: {error.strerror}.") from None
-        _running += 1
+        _running.add(self._process.pid)
         assert self._process.stdout is not None and self._process.stderr is not None
         self._out = self._process.stdout
         os.set_blocking(self._process.stderr.fileno(), False)
@@ -109,7 +109,6 @@ class Child:
 
     def end(self) -> tuple[int, str]:
         """Its exit status (negative: the signal) and what it wrote to standard error. Ends it where it still runs."""
-        global _running
         process = self._process
         if process.returncode is None:
             if self._out.read(1):  # it wants to say more than we hear
@@ -119,7 +118,7 @@ class Child:
             self._drain()
             assert process.stderr is not None
             process.stderr.close()
-            _running -= 1
+            _running.discard(process.pid)
         return process.returncode or 0, self._error.decode("utf-8", "replace")
 
     def kill(self) -> None:
