@@ -137,7 +137,8 @@ class Cleaner:
             self._take(one, "/AA", "actions that run by themselves")
         if "/OpenAction" in one:
             opened = one.get("/OpenAction")
-            self._take(one, "/OpenAction", "" if _moves(opened) else "an action that runs by itself")
+            what = "" if _moves(opened) else self._forbidden(opened) or "an action that runs by itself"
+            self._take(one, "/OpenAction", what)
         if "files" in self._kinds:
             self._take(one, "/EF", "an embedded file")
             self._take(one, "/AF", "an embedded file")

@@ -22,8 +22,8 @@ CHILDREN_MAX = 8
 _ERROR_MAX = 4 * KIB
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PATH": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1", "MALLOC_ARENA_MAX": "2"}
 
-_running: set[int] = set()
-"""Those that run, by process id: a set, since documents are cleaned in threads and counting up is no single step."""
+_running: set[Child] = set()
+"""Those that run. A set, since documents are cleaned in threads, and counting up is no single step."""
 
 
 class Child:
@@ -49,7 +49,7 @@ class Child:
             )
         except OSError as error:
             raise Stop(Reason.ENGINE_FAILED, f"The unpacker cannot be started: {error.strerror}.") from None
-        _running.add(self._process.pid)
+        _running.add(self)
         assert self._process.stdout is not None and self._process.stderr is not None
         self._out = self._process.stdout
         os.set_blocking(self._process.stderr.fileno(), False)
@@ -118,7 +118,7 @@ class Child:
             self._drain()
             assert process.stderr is not None
             process.stderr.close()
-            _running.discard(process.pid)
+            _running.discard(self)
         return process.returncode or 0, self._error.decode("utf-8", "replace")
 
     def kill(self) -> None:
