@@ -13,6 +13,7 @@ from icapscan.config.policy import check_policy
 from icapscan.config.sources import Sources
 from icapscan.errors import ConfigError
 from icapscan.policy.page import BlockPage
+from icapscan.sanitize.notice import Notices
 from icapscan.servers.settings import ServiceSettings, Settings
 
 _SERVICE_PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%-]+(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*")
@@ -160,6 +161,12 @@ def _files(settings: Settings, fail: Fail) -> None:
         _writable_folder("log.file", os.path.dirname(settings.log.file) or ".", fail)
         if os.path.isdir(settings.log.file):
             raise fail("log.file", f"expected a file, but {settings.log.file} is a folder")
+    if settings.sanitize.notice:
+        _readable("sanitize.notice", settings.sanitize.notice, fail)
+        try:
+            Notices(settings.sanitize.notice)
+        except ConfigError as error:
+            raise fail("sanitize.notice", f"expected a jinja2 template; {str(error).rstrip('.')}") from error
     if settings.page.template:
         _readable("page.template", settings.page.template, fail)
         try:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from icapscan.findings import CLEAN, Level, Reason, Verdict
-from icapscan.policy.decision import ACTING, Action, Cause, Decision
+from icapscan.policy.decision import ACTING, GRAVITY, Action, Cause, Decision
 from icapscan.policy.defaults import Defaults, decide_default, effective, graver, passed
 from icapscan.policy.facts import Direction, Facts
 from icapscan.policy.match import Match, match, stopped_parts
@@ -24,7 +24,7 @@ _CLEAN = Decision(Action.ALLOW, Cause.CLEAN)
 class Policy:
     """Rules and defaults of one configuration. Immutable, and shared by all transactions."""
 
-    __slots__ = ("_mail", "_same", "_web", "needs", "rules")
+    __slots__ = ("_mail", "_same", "_web", "needs", "rules", "sanitizes")
     clean = _CLEAN
     """What is done by default with a body in which nothing was found."""
 
@@ -35,6 +35,12 @@ class Policy:
         self._web = effective(settings, settings.web)
         self._mail = effective(settings, settings.mail)
         self._same = self._web == self._mail
+        self.sanitizes = any(_sanitizes(table) for table in (self._web, self._mail)) or any(
+            rule.action is Action.SANITIZE and not rule.monitor for rule in self.rules
+        )
+        """Something in it may want bodies rewritten: then all that is wrong must be known, and all parts."""
+        if self.sanitizes:
+            self.needs = replace(self.needs, parts=True)
 
     @property
     def by_traffic(self) -> bool:
@@ -138,6 +144,11 @@ class Policy:
             parts = tuple(dict.fromkeys([*parts, *stopped_parts(verdict, self.tables(facts.directions))]))
         return Decision(action, cause, reason, rule.name, quarantine=rule.quarantine, parts=parts)
 
+    def uncleanable(self, decision: Decision, directions: tuple[Direction, ...] = _WEB) -> Decision:
+        """What is done with a body that was to be sanitized and could not be: never a pass."""
+        actions = [table.uncleanable for table in self.tables(directions)]
+        return replace(decision, action=max(actions, key=lambda action: GRAVITY[action]))
+
     def tables(self, directions: tuple[Direction, ...]) -> tuple[Defaults, ...]:
         """The defaults that may hold: two where it is not sure whether this is mail."""
         if self._same:
@@ -146,6 +157,11 @@ class Policy:
         if not tables or any(one is not Direction.MAIL for one in directions):
             tables.append(self._web)
         return tuple(tables)
+
+
+def _sanitizes(table: Defaults) -> bool:
+    answers = (table.infected, table.suspicious, table.macro, *table.unscanned.values())
+    return Action.SANITIZE in answers
 
 
 def decide(verdict: Verdict, settings: PolicySettings, directions: tuple[Direction, ...] = _WEB) -> Decision:

@@ -31,7 +31,7 @@ ACTING = {
     "defer": True,
     "tag": True,
     "monitor": True,
-    "sanitize": False,
+    "sanitize": True,
     "quarantine": False,
     "notify": False,
 }

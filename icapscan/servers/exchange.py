@@ -7,6 +7,8 @@ import time
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
+from msgspec.structs import replace
+
 from icapscan.errors import StoreFull
 from icapscan.findings import CLEAN, Reason, Unscanned, Verdict, summarize
 from icapscan.pipeline import Scan, Subject
@@ -15,13 +17,17 @@ from icapscan.policy.facts import Direction
 from icapscan.servers import ranges, replies
 from icapscan.servers.facts import directions, facts_of
 from icapscan.servers.replies import Reply
+from icapscan.servers.sanitizing import Adapted, Uncleanable, stopped
 from icapscan.servers.stationery import VIA
 from icapscan.servers.transaction import Transaction
 from icapscan.store import PartStore
-from icapscan.wire import http_head
+from icapscan.wire import http_head, http_rewrite
 from icapscan.wire.icap_events import HttpHeads
 
 Outcome = Reply | Coroutine[Any, Any, Reply]
+_NO_SUBJECT = Subject()
+_MAIL_TYPES = ("message/", "multipart/")
+"""Bodies that are rewritten part by part."""
 _PARTIAL = Unscanned(Reason.UNSUPPORTED, detail="The response is only a range of a content.")
 _HIDDEN_CODING = Unscanned(Reason.MALFORMED, detail="The HTTP head hides a field that tells of a coding.")
 
@@ -96,14 +102,16 @@ class CopyingExchange:
 
     def copy(self, body: PartStore | bytes | None, trailers: bytes, fields: bytes = b"") -> Reply:
         """The virgin message as it came (PROTOCOL S87-S92)."""
-        length = None if body is None else self._now.size
+        heads = self.heads(None if body is None else self._now.size)
+        return Reply(200, "200 copy", fields, heads, body, trailers=trailers)
+
+    def heads(self, length: int | None) -> HttpHeads:
+        """The virgin head with our Via; of a body of ``length`` bytes where it must be made up."""
         now = self._now
         assert now.head is not None
         if now.head.method == b"RESPMOD":
-            heads = HttpHeads(None, http_head.adapted_response_head(now.heads.res_hdr, VIA, length))
-        else:
-            heads = HttpHeads(http_head.adapted_request_head(self.request_head(), VIA, length))
-        return Reply(200, "200 copy", fields, heads, body, trailers)
+            return HttpHeads(None, http_head.adapted_response_head(now.heads.res_hdr, VIA, length))
+        return HttpHeads(http_head.adapted_request_head(self.request_head(), VIA, length))
 
 
 class EchoExchange(CopyingExchange):
@@ -145,7 +153,10 @@ class EchoExchange(CopyingExchange):
 class ScanExchange(CopyingExchange):
     """Scans the body and answers by policy."""
 
-    __slots__ = ("_doubts", "_may_204", "_name", "_past_limit", "_policy", "_scan", "_whole_asked")
+    __slots__ = (
+        "_adapted", "_doubts", "_hidden", "_may_204", "_name", "_past_limit", "_policy", "_prefix", "_scan", "_subject",
+        "_whole_asked",
+    )  # fmt: skip
 
     def __init__(self, now: Transaction) -> None:
         super().__init__(now)
@@ -158,8 +169,9 @@ class ScanExchange(CopyingExchange):
         self._may_204 = False
         self._past_limit = False
         """The body is too long to be scanned, and is read on all the same."""
-        self._doubts: tuple[Unscanned, ...] = (_HIDDEN_CODING,) if http_head.hides_coding(http) else ()
+        self._doubts: tuple[Unscanned, ...] = ()
         """What the head says or hides, so that scanning the body is not enough."""
+        self._hidden = http_head.hides_coding(http)
         self._whole_asked: bytes | None = None
         """The request head without the ranges that it asked for."""
         if now.generation.settings.policy.ranges == "refuse":
@@ -169,11 +181,15 @@ class ScanExchange(CopyingExchange):
                 self._doubts += (_PARTIAL,)
         self._name = http_head.file_name(fields.get(b"content-disposition"), now.url)
         self._scan: Scan | None = None
+        self._subject = _NO_SUBJECT
+        self._adapted: Adapted | None = None
+        self._prefix: PartStore | None = None
+        """What a 206 sends of the adapted body."""
         if head.encapsulated.has_body:
             content_type = fields.get(b"content-type", b"")
             media_type = http_head.media_type(content_type)
-            subject = Subject(http_head.codings(fields), self._name, media_type, content_type)
-            self._scan = now.generation.scanner.begin(subject, self._policy.needs)
+            self._subject = Subject(http_head.codings(fields), self._name, media_type, content_type)
+            self._scan = now.generation.scanner.begin(self._subject, self._policy.needs)
 
     def body(self, data: bytes | memoryview) -> Reply | None:
         scan = self._scan
@@ -218,7 +234,7 @@ class ScanExchange(CopyingExchange):
         assert self._now.head is not None
         self._may_204 = self._now.head.allow_204 or within_preview
         if self._scan is None:
-            return self._reply_to(CLEAN, trailers)
+            return self._reply_by(_passable(self._decide(CLEAN, None)), CLEAN, trailers)
         return self._finish(self._scan, trailers)
 
     def whole(self, body: bytes | None, within_preview: bool) -> Outcome:
@@ -226,11 +242,63 @@ class ScanExchange(CopyingExchange):
 
     async def _finish(self, scan: Scan, trailers: bytes) -> Reply:
         started = time.perf_counter()
-        verdict = await scan.finish()
-        if self._doubts:
-            verdict = summarize(verdict.findings, (*verdict.unscanned, *self._doubts), verdict.anomalies)
+        if self._hidden and (self._hidden != b"chunked" or http_head.looks_chunked(_start(scan.store))):
+            self._doubts += (_HIDDEN_CODING,)  # a reader who sees that field takes the body for something else
+        verdict = self._with_doubts(await scan.finish())
         self._now.scan_seconds = time.perf_counter() - started
-        return self._reply_to(verdict, trailers)
+        decision = self._decide(verdict, scan)
+        if decision.action is Action.SANITIZE:
+            return await self._sanitize(scan, verdict, decision, trailers)
+        return self._reply_by(decision, verdict, trailers)
+
+    def _with_doubts(self, verdict: Verdict) -> Verdict:
+        if not self._doubts:
+            return verdict
+        return summarize(verdict.findings, (*verdict.unscanned, *self._doubts), verdict.anomalies)
+
+    async def _sanitize(self, scan: Scan, verdict: Verdict, decision: Decision, trailers: bytes) -> Reply:
+        """The body without what is bad in it; what cannot be made good is blocked or deferred."""
+        now = self._now
+        if not stopped(verdict, decision):  # a rule says so, and there is nothing to take out
+            return self._reply_by(_passable(decision), verdict, trailers)
+        now.reference = secrets.token_hex(4)
+        mail = self._subject.media_type.startswith(_MAIL_TYPES) or Direction.MAIL in directions(now)
+
+        def judge(result: Verdict, again: Scan) -> Decision:
+            return self._decide(self._with_doubts(result), again)
+
+        try:
+            adapted = await now.generation.sanitizer.adapt(
+                scan, self._subject, verdict, decision, now.reference, judge, mail
+            )
+        except Uncleanable as error:
+            now.detail = f"It was to be sanitized. {error}"
+            return self._reply_by(self._policy.uncleanable(decision, directions(now)), verdict, trailers)
+        self._adapted = adapted
+        now.detail = adapted.summary
+        self._note(decision, verdict)
+        return self._adapted_reply(adapted, decision, verdict, trailers)
+
+    def _adapted_reply(self, adapted: Adapted, decision: Decision, verdict: Verdict, trailers: bytes) -> Reply:
+        """The adapted message: all of it, or a 206 with what stands before the last change."""
+        now, virgin, store = self._now, self._scan, adapted.scan.store
+        assert now.head is not None and virgin is not None
+        fields = replies.sanitized_fields(decision, verdict)
+        heads = self.heads(store.size)
+        if now.head.method == b"RESPMOD":
+            heads = HttpHeads(None, http_rewrite.rewritten(heads.res_hdr or b"", store.size, adapted.name))
+        else:
+            heads = HttpHeads(http_rewrite.rewritten(heads.req_hdr or b"", store.size, adapted.name))
+        unchanged = adapted.edits.tail(virgin.store.size)
+        if self._may_204 and now.head.allow_206 and unchanged < virgin.store.size:
+            self._prefix = now.generation.scanner.new_store()
+            try:
+                for piece in adapted.edits.prefix(virgin.store):
+                    self._prefix.append(piece)
+                return Reply(206, "206 sanitize", fields, heads, self._prefix, unchanged, trailers)
+            except StoreFull:
+                pass  # the whole is there already
+        return Reply(200, "200 sanitize", fields, heads, store, trailers=trailers)
 
     def request_head(self) -> bytes | None:
         return self._whole_asked or self._now.heads.req_hdr
@@ -239,25 +307,15 @@ class ScanExchange(CopyingExchange):
         """Which way the body travels, where the defaults ask."""
         return directions(self._now) if self._policy.by_traffic else ()
 
-    def _reply_to(self, verdict: Verdict, trailers: bytes) -> Reply:
+    def _decide(self, verdict: Verdict, scan: Scan | None) -> Decision:
         policy = self._policy
         if not policy.plain:
-            decision = policy.decide(facts_of(self._now, verdict, self._scan, final=True))
-        elif verdict is CLEAN:
-            decision = policy.clean
-        else:
-            decision = policy.by_default(verdict, self._directions())
-        return self._reply_by(decision, verdict, trailers)
+            return policy.decide(facts_of(self._now, verdict, scan, final=True))
+        return policy.clean if verdict is CLEAN else policy.by_default(verdict, self._directions())
 
     def _reply_by(self, decision: Decision, verdict: Verdict | None, trailers: bytes) -> Reply:
         """``verdict`` None: the decision was made without one."""
-        now = self._now
-        now.verdict = verdict
-        now.decision = decision.action.value
-        if decision.rule:
-            now.rule = decision.rule
-        if decision.monitored:
-            now.monitored = decision.monitored
+        self._note(decision, verdict)
         known = verdict or CLEAN
         if decision.action is Action.ERROR:
             return replies.failure(decision, known)
@@ -269,9 +327,19 @@ class ScanExchange(CopyingExchange):
             return Reply(204, "204", fields) if fields else replies.NO_CONTENT
         return self.copy(self._scan.store if self._scan is not None else None, trailers, fields)
 
-    def _block(self, decision: Decision, verdict: Verdict) -> Reply:
-        self._now.reference = secrets.token_hex(4)
+    def _note(self, decision: Decision, verdict: Verdict | None) -> None:
+        """What the log says."""
         now = self._now
+        now.verdict = verdict
+        now.decision = decision.action.value
+        if decision.rule:
+            now.rule = decision.rule
+        if decision.monitored:
+            now.monitored = decision.monitored
+
+    def _block(self, decision: Decision, verdict: Verdict) -> Reply:
+        now = self._now
+        now.reference = now.reference or secrets.token_hex(4)
         accept = http_head.look(now.heads.req_hdr).get(b"accept-language", b"")
         page = now.generation.render_page(accept, decision, verdict, now.url, now.reference)
         assert self._now.route is not None
@@ -287,3 +355,16 @@ class ScanExchange(CopyingExchange):
     def close(self) -> None:
         if self._scan is not None:
             self._scan.close()
+        if self._adapted is not None:
+            self._adapted.scan.close()
+        if self._prefix is not None:
+            self._prefix.close()
+
+
+def _passable(decision: Decision) -> Decision:
+    """A body in which there is nothing to take out is passed."""
+    return replace(decision, action=Action.ALLOW) if decision.action is Action.SANITIZE else decision
+
+
+def _start(store: PartStore) -> bytes | memoryview:
+    return next(store.pieces(0, 40), b"")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Protocol
 
@@ -10,6 +11,7 @@ from msgspec import Struct
 from icapscan.findings import Verdict
 from icapscan.pipeline import Scanner
 from icapscan.policy.decide import Decision, Policy
+from icapscan.servers.sanitizing import Sanitizer
 from icapscan.servers.settings import ServiceSettings, Settings
 from icapscan.servers.stationery import Stationery
 
@@ -48,6 +50,7 @@ class Generation:
         "policy",
         "render_page",
         "routes",
+        "sanitizer",
         "scanner",
         "settings",
         "stationery",
@@ -67,6 +70,7 @@ class Generation:
         self.scanner = scanner
         self.stationery = Stationery(istag)
         self.render_page = render_page
+        self.sanitizer = Sanitizer(settings.sanitize, contact=settings.page.contact, host=socket.gethostname())
         self.routes = routes(settings)
         self._on_free = on_free
         self.users = 0

@@ -53,6 +53,12 @@ _OPTIONS = Reply(200, "options")
 _OF_A_BODY = (BodyChunk, BodyEnd, PreviewEnd)
 
 
+def _end_of(reply: Reply) -> BodyEnd:
+    if reply.original_from is not None:
+        return BodyEnd(trailers=reply.trailers, use_original_body=reply.original_from)
+    return BodyEnd(trailers=reply.trailers) if reply.trailers else PLAIN_END
+
+
 class Shared:
     """What all connections of a worker have in common."""
 
@@ -434,7 +440,8 @@ class IcapProtocol(asyncio.Protocol):
         if reply.label == "options":
             assert now.route is not None
             most = now.generation.settings.server.max_connections
-            opening = now.stationery.options(now.route.name, now.route.settings, most, close=close)
+            partial = now.generation.policy.sanitizes and not now.route.echo
+            opening = now.stationery.options(now.route.name, now.route.settings, most, close=close, partial=partial)
         else:
             opening = now.stationery.head(reply.status, reply.fields, reply.heads, body is not None, close)
         if isinstance(body, PartStore):
@@ -444,7 +451,7 @@ class IcapProtocol(asyncio.Protocol):
                 self._task = self._loop.create_task(self._copy(body, reply, close))
                 return
             body = whole
-        end = BodyEnd(trailers=reply.trailers) if reply.trailers else PLAIN_END
+        end = _end_of(reply)
         self._write(codec.send_whole(opening, reply.heads, body, end))
         self._end_answer(reply, close)
 
@@ -458,7 +465,7 @@ class IcapProtocol(asyncio.Protocol):
                     await self._unblocked
                 else:
                     await asyncio.sleep(0)  # others get their turn
-            self._write(self._codec.send(BodyEnd(trailers=reply.trailers)))
+            self._write(self._codec.send(_end_of(reply)))
         except Exception as error:
             self._shared.on_error(f"A copy to {self._client} stopped.", error)
             self._transport.abort()  # without its last chunk nobody can take it for the whole

@@ -4,6 +4,8 @@
 |---|---|---|
 | allow, 204 permitted | 204 | 204 |
 | allow | 200 + virgin request | 200 + virgin response |
+| sanitize, 206 permitted | 206 + adapted request, as far as it changed | 206 + adapted response |
+| sanitize | 200 + adapted request | 200 + adapted response |
 | block | 200 + HTTP 403 page | 200 + HTTP 403 page |
 | defer | 200 + HTTP 503 page with Retry-After | the same |
 | error | 500 (failed) or 503 (too slow) | the same |
@@ -26,6 +28,7 @@ from icapscan.wire.icap_events import HttpHeads
 
 REASONS = {
     200: b"OK",
+    206: b"Partial Content",
     204: b"No modifications needed",
     400: b"Bad request",
     404: b"ICAP Service not found",
@@ -51,6 +54,8 @@ class Reply(Struct, frozen=True):
     heads: HttpHeads = HttpHeads()
     body: bytes | PartStore | None = None
     """None: no body follows."""
+    original_from: int | None = None
+    """Of a 206: the offset in the virgin body from which on the client takes its own copy (PROTOCOL S108)."""
     trailers: bytes = b""
     """Trailer field lines to return with a copy (PROTOCOL S61)."""
     close: bool = False
@@ -109,6 +114,20 @@ def verdict_fields(decision: Decision, verdict: Verdict, *, file: bytes = b"", v
     if decision.cause in _NAMED:
         lines += b"X-Virus-ID: %s\r\n" % threat
     return lines
+
+
+def sanitized_fields(decision: Decision, verdict: Verdict) -> bytes:
+    """Field lines for a body from which what was bad was taken out: Resolution 1, repaired (PROTOCOL S97).
+
+    Without X-Virus-ID, whose mere presence some clients take for a hit: what they get is clean.
+    """
+    kind, threat = _TYPES.get(decision.cause, _CONTAINER), threat_name(decision, verdict)
+    tags = b"X-Icapscan-Tag: %s\r\n" % _printable(", ".join(decision.tags)) if decision.tags else b""
+    return b"X-Infection-Found: Type=%d; Resolution=1; Threat=%s;\r\nX-Response-Info: Modified\r\n%s" % (
+        kind,
+        threat,
+        tags,
+    )
 
 
 def block_fields(decision: Decision, verdict: Verdict, *, file: bytes = b"", violations: bool = False) -> bytes:

@@ -88,18 +88,20 @@ class Stationery:
                 self._heads[key] = head
         return head
 
-    def options(self, name: str, service: ServiceSettings, connections: int, *, close: bool) -> ResponseHead:
-        """The answer to OPTIONS (RFC 3507 4.10.2; PROTOCOL S112-S124)."""
+    def options(
+        self, name: str, service: ServiceSettings, connections: int, *, close: bool, partial: bool = False
+    ) -> ResponseHead:
+        """The answer to OPTIONS (RFC 3507 4.10.2; PROTOCOL S112-S124). ``partial``: the service may answer 206."""
         self._refresh()
         head = self._options.get((name, close))
         if head is None:
-            fields = self._base[close] + options_fields(name, service, connections) + _NOTHING
+            fields = self._base[close] + options_fields(name, service, connections, partial=partial) + _NOTHING
             head = ResponseHead(200, b"OK", Fields(fields), NO_BODY, False, close)
             head = self._options[name, close] = replace(head, wire=head.encode())
         return head
 
 
-def options_fields(name: str, service: ServiceSettings, connections: int) -> bytes:
+def options_fields(name: str, service: ServiceSettings, connections: int, *, partial: bool = False) -> bytes:
     """What a service says about itself, without the fields that every answer has."""
     lines: Mapping[bytes, bytes] = {
         b"Methods": ", ".join(sorted(service.methods, reverse=True)).encode(),
@@ -107,7 +109,7 @@ def options_fields(name: str, service: ServiceSettings, connections: int) -> byt
         b"Service-ID": _SAFE.sub("-", name).encode() or b"icapscan",
         b"Max-Connections": b"%d" % connections,
         b"Options-TTL": b"%d" % max(1, int(service.options_ttl)),
-        b"Allow": b"204",
+        b"Allow": b"204, 206" if partial else b"204",
         b"Preview": b"%d" % service.preview,
         b"Transfer-Preview": b"*",
         b"X-Include": b"X-Client-IP, X-Client-Username, X-Authenticated-User, X-Subscriber-ID",

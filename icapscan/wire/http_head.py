@@ -28,6 +28,8 @@ _HOP_BY_HOP = frozenset(
 )
 _NAME_MOST = 255
 _CODING_FIELD = re.compile(rb"(?:content|transfer)[^a-z0-9\n]{0,9}encoding[^a-z0-9]", re.I)
+_ONLY_CHUNKED = re.compile(rb"transfer[^a-z0-9\n]{0,9}encoding[^a-z0-9]{1,9}(?:chunked|identity)[^a-z0-9]*")
+_CHUNK_SIZE = re.compile(rb"[ \t]*(?:0[xX])?[0-9A-Fa-f]{1,16}[ \t]*[;\r\n]")
 _ODD = bytes(code for code in range(256) if (code < 32 and code != 10) or code > 126)
 _FRAMING = frozenset({b"", b"chunked", b"identity", b"trailers"})
 
@@ -53,17 +55,26 @@ def codings(fields: dict[bytes, bytes]) -> bytes:
     return b",".join([fields.get(b"content-encoding", b""), *left]) if left else fields.get(b"content-encoding", b"")
 
 
-def hides_coding(head: bytes | None) -> bool:
-    """Whether some reader sees a coding field in this head where a strict one sees none: behind a bare CR, in a folded
-    line, with odd bytes or without a colon in its line."""
+def hides_coding(head: bytes | None) -> bytes:
+    """A field that some reader takes for a coding where a strict one sees none: behind a bare CR, in a folded line,
+    with odd bytes or without a colon. ``chunked``: it tells of that framing only; ``coding``: of more; else empty.
+    """
     if not head:
-        return False
+        return b""
     lower = head.lower()
     plain = lower.count(b"\ncontent-encoding:") + lower.count(b"\ntransfer-encoding:")
     if lower.count(b"encoding") <= plain + lower.count(b"accept-encoding") and b"\0" not in head:
-        return False
+        return b""
     odd = [line for line in head.replace(b"\r\n", b"\n").split(b"\n") if _FIELD.fullmatch(line) is None]
-    return any(_CODING_FIELD.search(line.translate(None, _ODD) + b"\n") is not None for line in odd)
+    hidden = [found for line in odd if (found := _CODING_FIELD.search(line.translate(None, _ODD).lower() + b"\n"))]
+    if not hidden:
+        return b""
+    return b"chunked" if all(_ONLY_CHUNKED.fullmatch(one.string, one.start()) for one in hidden) else b"coding"
+
+
+def looks_chunked(body: bytes | memoryview) -> bool:
+    """Whether a body may be chunks that were not undone."""
+    return _CHUNK_SIZE.match(body) is not None
 
 
 def media_type(content_type: bytes | None) -> str:

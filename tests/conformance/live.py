@@ -182,6 +182,8 @@ class Answer(Struct):
     body: bytes | None
     """None: no body was announced."""
     trailers: bytes = b""
+    last: bytes = b"0"
+    """The line of the zero chunk."""
 
     def get(self, name: str) -> bytes | None:
         """The one value of a field, or None."""
@@ -274,7 +276,7 @@ class Peer:
         for number, (name, _) in enumerate(entries[:-1]):
             answer.sections[name.decode()] = self._exactly(offsets[number + 1] - offsets[number])
         if entries[-1][0] != b"null-body":
-            answer.body, answer.trailers = self._chunks()
+            answer.body, answer.trailers, answer.last = self._chunks()
         return answer
 
     def rest(self) -> bytes:
@@ -310,12 +312,13 @@ class Peer:
         data, self.pending = self.pending[:size], self.pending[size:]
         return data
 
-    def _chunks(self) -> tuple[bytes, bytes]:
+    def _chunks(self) -> tuple[bytes, bytes, bytes]:
         pieces = []
-        while size := int(self._until(b"\r\n"), 16):
+        while size := int((last := self._until(b"\r\n")).partition(b";")[0], 16):
+            assert b";" not in last
             pieces.append(self._exactly(size))
             assert self._exactly(2) == b"\r\n"
         trailers = b""
         while (line := self._until(b"\r\n")) != b"\r\n":
             trailers += line
-        return b"".join(pieces), trailers
+        return b"".join(pieces), trailers, last[:-2]
