@@ -41,3 +41,29 @@ class StoreFull(IcapscanError):
     """The purse of memory and disk is empty: nothing more can be kept now (answered with ICAP 503)."""
 
     retry = True
+
+
+class QuarantineFailed(IcapscanError):
+    """Something could not be kept in, or got out of, the quarantine. The decision about the body stays as it was."""
+
+    retry = True
+
+
+class QuarantineFull(QuarantineFailed):
+    """The quarantine's bounds, or its disk, leave no room for this item."""
+
+
+class NoSuchItem(QuarantineFailed):
+    """No item of that id is in the quarantine, or no longer."""
+
+    retry = False
+
+
+class Damaged(QuarantineFailed):
+    """A kept item is not what was written: bytes were changed, moved, added or cut off."""
+
+    retry = False
+
+
+class ReleaseRefused(QuarantineFailed):
+    """A mail was not sent on from the quarantine; the sentence says who refused and why."""
