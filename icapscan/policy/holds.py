@@ -8,7 +8,7 @@ from icapscan.findings import Finding, Level, Verdict
 from icapscan.policy.conditions import NOTHING, PART_ATTRIBUTES, Conditions
 from icapscan.policy.facts import Facts, PartFacts
 from icapscan.policy.kinds import MORE_ANOMALIES, kinds_of
-from icapscan.policy.patterns import Globs, Known, Range, fold, in_networks, name_forms, plain_name, some
+from icapscan.policy.patterns import Globs, Known, Range, fold, in_networks, name_forms, some
 
 ON_PARTS = frozenset(PART_ATTRIBUTES)
 _NOT_BY_TYPE = frozenset({"macro", "encrypted"})
@@ -117,7 +117,7 @@ def part_fits(table: Conditions, part: PartFacts, *, narrow: bool) -> bool:
 
 def _name_fits(globs: Globs, part: PartFacts, narrow: bool) -> bool:
     if narrow:
-        return bool(part.names) and all(globs.fits(plain_name(name)) for name in part.names)
+        return bool(part.names) and all(globs.fits(name_forms(name)[0]) for name in part.names)
     return any(globs.fits(form) for name in part.names for form in name_forms(name))
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import takewhile
 
 from msgspec.structs import replace
 
-from icapscan.findings import Reason, Verdict
+from icapscan.findings import PartPath, Reason, Verdict
 from icapscan.policy.content import types_of
 from icapscan.policy.facts import PartFacts
 from icapscan.policy.kinds import MACROS, kinds_of, within
@@ -40,18 +41,46 @@ def completed(parts: Sequence[PartFacts], verdict: Verdict, needs: Needs) -> tup
     if not needs.types:
         return tuple(parts)
     inside = _inside(part.path.lower() for part in parts)
-    macros = _above(one.part for one in verdict.anomalies if one.kind in MACROS)
-    locked = _above(one.part for one in verdict.anomalies if one.kind in _ENCRYPTED)
-    locked |= _above(one.part for one in verdict.unscanned if one.reason is Reason.ENCRYPTED)
     found = []
     for part in parts:
         base = part.base.lower()
         types = within(part.types, inside.get(base, ()), _Holds(base, inside)) if part.opened else part.types
-        kinds = kinds_of(types)
-        kinds += ("macro",) if part.path in macros else ()
-        kinds += ("encrypted",) if part.path in locked else ()
-        found.append(replace(part, types=types, kinds=kinds))
-    return tuple(found)
+        found.append(replace(part, types=types, kinds=kinds_of(types)))
+    return _marked(found, verdict)
+
+
+def _marked(parts: list[PartFacts], verdict: Verdict) -> tuple[PartFacts, ...]:
+    """Parts with macros are of the kind ``macro``, and so are the documents around them, but not the mail or the
+    archive that these came in. What is encrypted is of that kind, and what directly holds it."""
+    places = {place: number for number, part in enumerate(parts) for place in (part.path, part.base)}
+    macros: set[int] = set()
+    locked: set[int] = set()
+    for anomaly in verdict.anomalies:
+        if anomaly.kind in MACROS:
+            around = _numbers(anomaly.part, places)
+            macros.update(around[:1], takewhile(lambda number: "office" in parts[number].kinds, around[1:]))
+        elif anomaly.kind in _ENCRYPTED:
+            locked.update(_numbers(anomaly.part, places)[:1])
+    for item in verdict.unscanned:
+        if item.reason is Reason.ENCRYPTED:
+            locked.update(number for number in _numbers(item.part, places)[:2] if "mail" not in parts[number].kinds)
+    if not macros and not locked:
+        return tuple(parts)
+    return tuple(
+        replace(part, kinds=part.kinds + ("macro",) * (number in macros) + ("encrypted",) * (number in locked))
+        for number, part in enumerate(parts)
+    )
+
+
+def _numbers(path: PartPath, places: Mapping[str, int]) -> list[int]:
+    """The part at a path and those that it stands in, from the inside out."""
+    found: dict[int, None] = {}
+    while True:
+        if path in places:
+            found.setdefault(places[path])
+        if not path:
+            return list(found)
+        path = path.rpartition("/")[0]
 
 
 class _Holds:
@@ -76,16 +105,4 @@ def _inside(paths: Iterable[str]) -> dict[str, set[str]]:
             if name in names:
                 break
             names.add(name)
-    return found
-
-
-def _above(paths: Iterable[str]) -> set[str]:
-    """The paths and everything that they stand in."""
-    found: set[str] = set()
-    for path in paths:
-        while path not in found:
-            found.add(path)
-            if not path:
-                break
-            path = path.rpartition("/")[0]
     return found

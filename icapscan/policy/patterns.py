@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from decimal import Decimal
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from msgspec import Struct
@@ -17,6 +18,9 @@ Known = bool | None
 """True, False, or None: not known yet (Kleene)."""
 
 Network = IPv4Network | IPv6Network
+NAME_MAX = 1024
+"""Characters of a name that are compared, from its start and its end: an archive may give names of 64 KiB, and no file
+system has any of more than 255."""
 _UNITS = {
     "": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30,
     "tib": 1 << 40,
@@ -99,8 +103,11 @@ def plain_name(name: str) -> str:
     return text.strip().rstrip(". ")
 
 
+@lru_cache(maxsize=16384)
 def name_forms(name: str) -> tuple[str, ...]:
-    """The forms of a name of which one must fit where a rule stops something."""
+    """The forms of a name of which one must fit where a rule stops something; the plain one first."""
+    if len(name) > NAME_MAX:
+        name = name[: NAME_MAX // 2] + name[-NAME_MAX // 2 :]
     plain = plain_name(name)
     stream = plain.partition(":")[0].rstrip(". ")
     return (plain, stream) if stream and stream != plain else (plain,)

@@ -9,13 +9,14 @@ import tarfile
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from icapscan.engines.fanout import Fanout
-from icapscan.findings import Verdict
+from icapscan.findings import Reason, Unscanned, Verdict, summarize
 from icapscan.limits import Limits
 from icapscan.pipeline import Scanner, Subject
 from icapscan.policy.content import types_of
@@ -26,6 +27,7 @@ from icapscan.policy.rules import Needs
 from icapscan.store import PartStore, Purse
 from tests.conformance.fakes import FindsEicar
 from tests.conftest import corpus_rows
+from tests.policy.made import verdict
 from tests.unwrap.ole_maker import ole
 
 NEEDS = Needs(True, True)
@@ -179,14 +181,14 @@ def parts_of(data: bytes, name: str = "", media_type: str = "") -> tuple[dict[st
         )
         try:
             scan.feed(data)
-            verdict = await scan.finish()
+            found = await scan.finish()
             assert scan.parts_complete
-            return scan.parts, verdict
+            return scan.parts, found
         finally:
             scan.close()
 
-    parts, verdict = asyncio.run(run())
-    return {part.path: part for part in completed(parts, verdict, NEEDS)}, verdict
+    parts, found = asyncio.run(run())
+    return {part.path: part for part in completed(parts, found, NEEDS)}, found
 
 
 OPC = ("[Content_Types].xml", "_rels/.rels", "docProps/app.xml")
@@ -244,9 +246,48 @@ def test_an_ole_file_is_what_stands_in_it(stream: str, expected: str) -> None:
 
 
 def test_what_we_make_ourselves_for_the_engines_is_no_part() -> None:
-    parts, verdict = parts_of(zipped(*OPC, "word/document.xml"))
+    parts, found = parts_of(zipped(*OPC, "word/document.xml"))
     assert all("icapscan" not in part.declared for part in parts.values())
-    assert len(parts) == 5 and verdict.level.word == "clean"
+    assert len(parts) == 5 and found.level.word == "clean"
+
+
+def kinds_in(*found: tuple[str, tuple[str, ...]], **said: Any) -> dict[str, set[str]]:
+    """The kinds of parts of these types, and with them what a verdict says of them."""
+    parts = [PartFacts(path, (), "", types, base=path) for path, types in found]
+    return {part.path: set(part.kinds) for part in completed(parts, verdict(**said), NEEDS)}
+
+
+DOCM = (WORD, "application/vnd.openxmlformats-package")
+IN_A_MAIL = (
+    ("", ("message/rfc822",)), ("1", ("text/plain",)), ("2", ("application/zip",)), ("2/a.docm", DOCM),
+    ("2/a.docm/word/vbaProject.bin", ("application/x-ole-storage",)), ("2/a.docm/word/vbaProject.bin/VBA/x", ()),
+    ("3", DOCM),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["2/a.docm/word/vbaProject.bin", "2/a.docm/word/vbaProject.bin/VBA/x"])
+def test_macros_make_documents_with_macros_and_not_what_these_came_in(place: str) -> None:
+    kinds = kinds_in(*IN_A_MAIL, anomalies=(("vba-macro", place),))
+    marked = {path for path, of in kinds.items() if "macro" in of}
+    assert marked == {"2/a.docm", "2/a.docm/word/vbaProject.bin", place}
+    assert not any("macro" in of for of in kinds_in(*IN_A_MAIL, anomalies=(("mime-boundary", place),)).values())
+
+
+def test_what_is_encrypted_and_what_holds_it() -> None:
+    parts = (("", ("message/rfc822",)), ("2", ("application/zip",)), ("2/x", ()), ("3", ("application/pdf",)))
+    item = Unscanned(Reason.ENCRYPTED, "2/x")
+    facts = [PartFacts(path, (), "", types, base=path) for path, types in parts]
+    marked = {one.path for one in completed(facts, summarize((), [item]), NEEDS) if "encrypted" in one.kinds}
+    assert marked == {"2/x", "2"}
+    item = Unscanned(Reason.ENCRYPTED, "3")
+    marked = {one.path for one in completed(facts, summarize((), [item]), NEEDS) if "encrypted" in one.kinds}
+    assert marked == {"3"}, "a mail with an encrypted attachment is no encrypted mail"
+
+
+def test_a_document_with_macros_in_a_real_mail(corpus: Path) -> None:
+    workbook = (corpus / "ole/oletools/encrypted__autostart-encrypt-standardpassword.xls").read_bytes()
+    parts, _ = parts_of(workbook)
+    assert {"office", "macro"} <= set(parts[""].kinds)
 
 
 EXTENSIONS = {

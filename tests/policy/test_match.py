@@ -165,6 +165,12 @@ def test_no_way_to_write_a_name_gets_past_its_pattern(name: str) -> None:
     assert holds({"file-name": "*.txt"}, mail(part("1", name))) is False
 
 
+def test_of_an_endless_name_start_and_end_are_compared() -> None:
+    endless = "setup" + "x" * 100_000 + ".exe"
+    for pattern in ("*.exe", "setup*", "setup*.exe"):
+        assert holds({"file-name": pattern}, mail(part("1", endless))) is True
+
+
 def test_one_of_several_names_is_enough_to_stop_and_all_of_them_are_needed_to_excuse() -> None:
     two = mail(part("1", names=("a.pdf", "a.exe")))
     assert holds({"file-name": "*.exe"}, two) is True
