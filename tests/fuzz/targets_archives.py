@@ -111,7 +111,7 @@ def sevenzip(data: bytes) -> None:
 def _no_children() -> None:
     from icapscan.unwrap import children
 
-    assert children._running == 0, "a child process was forgotten"
+    assert not children._running, "a child process was forgotten"
 
 
 ARCHIVES = (

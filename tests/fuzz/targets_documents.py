@@ -134,7 +134,7 @@ def office_crypto(data: bytes) -> None:
     from icapscan.unwrap import children
 
     every(data, OLE)
-    assert children._running == 0, "a child process was forgotten"
+    assert not children._running, "a child process was forgotten"
 
 
 def walker(data: bytes) -> None:

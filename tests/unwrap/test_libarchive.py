@@ -161,7 +161,7 @@ def test_a_member_over_the_limit_ends_the_archive() -> None:
     data = write("cpio_newc", ("a", bytes(MIB)), ("b", bytes(MIB)))
     got = drive(FORMATS["cpio"], data, limits=Limits(unpacked=MIB + 100 * KIB))
     assert got.reasons == {Reason.OVER_LIMIT} and got.budget.unpacked < MIB + 300 * KIB
-    assert children._running == 0
+    assert not children._running
 
 
 def test_without_the_library_archives_are_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +235,7 @@ def test_a_child_process_dies_with_its_reader() -> None:
     store = PartStore.of(b"x")
     with Child(within_bounds(sys.executable, "-c", "while True: print('x' * 65536)"), store) as child:
         child.read_exactly(100)
-    assert child.end()[0] != 0 and children._running == 0
+    assert child.end()[0] != 0 and not children._running
 
 
 def test_there_are_not_too_many_child_processes(monkeypatch: pytest.MonkeyPatch) -> None:
