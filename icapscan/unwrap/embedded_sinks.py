@@ -99,7 +99,8 @@ class UuSink:
         last = _UU_END.match(data, stop)
         if last is not None:
             return stop, last.end(), True
-        return (len(data), len(data), True) if final and line_end < 0 else (stop, stop, True)
+        cut = final and line_end < 0 and len(data) - stop < _UU_LINE_MAX  # the last line, without its end
+        return (len(data), len(data), True) if cut else (stop, stop, True)
 
     def feed(self, data: bytes) -> Iterator[PartEvent]:
         return self._part.give(self._stream.feed(data))

@@ -152,3 +152,11 @@ def test_escapes_at_the_end_of_a_line_of_yenc(coded: bytes, plain: bytes) -> Non
         stream = YEnc()
         pieces = [stream.feed(coded[at : at + size]) for at in range(0, len(coded), size)]
         assert b"".join(pieces) + stream.finish() == plain
+
+
+@pytest.mark.parametrize("step", [WHOLE, 97, 1])
+def test_a_begin_line_hides_nothing_that_follows(step: int) -> None:
+    """What is no line of uuencode is looked at again, however long it is and wherever the text ends."""
+    text = b"begin 644 a.com\n<a href='data:text/html;base64," + b64encode(EICAR * 9) + b"'>"
+    assert EICAR * 9 in unpack(text, step).parts.values()
+    assert EICAR * 9 in unpack(b"x" * 6000 + b"\n" + text, step).parts.values()
