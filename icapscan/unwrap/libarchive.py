@@ -22,6 +22,8 @@ from icapscan.unwrap.members import Members, spent
 
 _SEVENZIP = b"7z\xbc\xaf\x27\x1c"
 _ISO_AT, _ISO = 32769, (b"CD001", b"BEA01", b"NSR02", b"NSR03")
+_BOOT_AT, _BOOT = 510, b"\x55\xaa"
+_FOOTER, _VHD = 512, b"conectix"
 """Where ISO 9660 and UDF have their magic (ECMA-119 8.1.2, ECMA-167 2/9.1)."""
 
 
@@ -86,7 +88,7 @@ class LibarchiveFormat:
 
     def bid(self, evidence: Evidence) -> Bid:
         kind, first = self._kind, evidence.first
-        if kind.name == "iso":  # its magic stands far behind the first bytes
+        if kind.name == "iso":  # its magic stands far behind the first bytes, or at the end
             return Bid.NO if evidence.whole else Bid.MAYBE
         if kind.prefixes and not first.startswith(kind.prefixes):
             return Bid.NO
@@ -97,7 +99,10 @@ class LibarchiveFormat:
 
     def excludes(self, data: bytes | PartReader, start: int, end: int) -> bool:
         """Whether the part from ``start`` to ``end`` is none of this kind for sure, although the bid was MAYBE."""
-        return self._kind.name == "iso" and data[start + _ISO_AT : min(end, start + _ISO_AT + 5)] not in _ISO
+        if self._kind.name != "iso" or data[start + _ISO_AT : min(end, start + _ISO_AT + 5)] in _ISO:
+            return False
+        boot, footer = data[start + _BOOT_AT : start + _BOOT_AT + 2], data[max(start, end - _FOOTER) : end][:8]
+        return boot != _BOOT and footer != _VHD
 
 
 class LibarchiveDecoder:
@@ -112,6 +117,8 @@ class LibarchiveDecoder:
 
     def read(self, store: PartStore) -> Iterator[PartEvent | Waiting]:
         if self._kind.name == "iso" and _magic_of_image(store) not in _ISO:
+            if _is_disk(store):
+                yield from sevenzip.disk(store, Members(self._context, Audience.ALL))
             return
         if self._kind.name == "compress" and not _is_compressed(store):
             yield PartFailed("", Reason.MALFORMED, "This is no compressed file, although it begins like one.")
@@ -265,6 +272,13 @@ def _is_compressed(store: PartStore) -> bool:
     """Whether libarchive will take it for compress(1): else it would hand out the same bytes as a member."""
     head = bytes(next(iter(store.pieces(0, 3)), b""))
     return len(head) == 3 and 9 <= head[2] & 0x1F <= 16 and not head[2] & 0x60
+
+
+def _is_disk(store: PartStore) -> bool:
+    """Whether this may be a disk with partitions, a volume of FAT or NTFS, or a fixed VHD, which ends with its sign."""
+    boot = bytes(next(iter(store.pieces(_BOOT_AT, 2)), b""))
+    footer = bytes(next(iter(store.pieces(max(0, store.size - _FOOTER), len(_VHD))), b""))
+    return boot == _BOOT or footer == _VHD
 
 
 def _magic_of_image(store: PartStore) -> bytes:

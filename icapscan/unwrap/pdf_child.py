@@ -35,6 +35,7 @@ def main(only_encrypted: bool) -> int:
                 object_stream_mode=pikepdf.ObjectStreamMode.disable,
                 encryption=False,
                 fix_metadata_version=False,
+                deterministic_id=True,  # the same file always gives the same part
             )
     except pikepdf.PasswordError:
         return LOCKED

@@ -112,6 +112,20 @@ class SevenZipDecoder:
             yield PartFailed("", *outcome.failure)
 
 
+def disk(store: PartStore, members: Members) -> Iterator[PartEvent | Waiting]:
+    """What may be an image of a disk; where 7-Zip finds nothing in it, it was none, and nothing is said."""
+    if program() is None:
+        yield PartFailed("", Reason.UNSUPPORTED, "7-Zip is not installed here, so this disk image cannot be opened.")
+        return
+    try:
+        outcome = yield from unpack(store, members, set())
+    except Stop as stop:
+        yield spent(stop)
+        return
+    if outcome.found and outcome.failure is not None:
+        yield PartFailed("", *outcome.failure)
+
+
 class Listed(Struct, frozen=True):
     """One entry of a listing."""
 
