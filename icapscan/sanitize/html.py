@@ -28,7 +28,7 @@ _TAGS = re.compile(
 _WHOLE = re.compile(rb"<(?:!doctype\s+html|html|head|body)(?=[\s/>])", re.I)
 _XML = re.compile(rb"<\?xml(?!.{0,400}<(?:!doctype\s+)?html)|<(?:svg|math|rss|feed)[\s>]", re.I | re.S)
 _ISO2022 = re.compile(rb"\x1b[$(&).\-/N-O]")
-_ESCAPED_CHARSETS = ("iso2022_jp", "iso2022_jp_2", "iso2022_jp_ext", "iso2022_kr")
+_ESCAPED_CHARSETS = ("iso2022_jp", "iso2022_jp_2", "iso2022_jp_ext")
 _UTF7 = re.compile(rb"\+[A-Za-z0-9+/]{2,}")
 _TAG_START = re.compile(r"<[A-Za-z/!?+]")
 RAW = "raw"
@@ -66,6 +66,8 @@ def _charset(data: bytes) -> str:
             break
     if b"\0" in data:
         raise CannotSanitize("The HTML part has NUL bytes in it.")
+    if b"\x0e" in data or b"\x1b$)" in data or b"~{" in data:
+        raise CannotSanitize("The HTML part may be in a charset that hides tags.")
     if _ISO2022.search(data) is not None:
         for charset in _ESCAPED_CHARSETS:
             try:
@@ -74,7 +76,7 @@ def _charset(data: bytes) -> str:
             except UnicodeError:
                 continue
         raise CannotSanitize("The HTML part changes its charset in a way that is not known.")
-    if b"\x1b" in data or b"\x0e" in data or b"~{" in data:
+    if b"\x1b" in data:
         raise CannotSanitize("The HTML part may be in a charset that hides tags.")
     if any(_tag_in_utf7(data, found) for found in _UTF7.finditer(data)):
         raise CannotSanitize("The HTML part has tags in UTF-7.")

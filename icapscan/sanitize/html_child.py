@@ -62,6 +62,9 @@ _GENERIC = {
 _ATTRIBUTES = {"*": _GENERIC, "a": {"href", "target", "hreflang"}, "area": {"href", "target"}, "img": {"src", "srcset"}}
 _FORM_ATTRIBUTES = {"form": {"action", "method"}, "input": {"checked", "disabled", "maxlength"}, "label": {"for"}}
 _SCHEMES = {"http", "https", "mailto", "tel", "sms", "ftp", "cid", "mid", "data", "news", "callto", "sip", "xmpp"}
+_EVIL = {"javascript", "vbscript", "livescript", "mocha", "jscript", "mhtml", "ms-msdt", "search-ms", "script", "file"}
+_NAME = re.compile(r"<([A-Za-z][\w:.-]*)", re.A)
+_ATTRIBUTE = re.compile(r"[\s/\"']([A-Za-z][\w:.-]*)\s*=", re.A)
 _PICTURE = re.compile(r"data:image/(?:png|jpe?g|gif|webp|bmp|x-icon)\s*[;,]", re.I)
 _LINKS = {"href", "src", "srcset", "action", "background", "cite"}
 _ACTS = re.compile(
@@ -82,7 +85,7 @@ _IMPORTANT = {"script": "scripts", "iframe": "frames", "object": "embedded objec
 
 
 class Acting(HTMLParser):
-    """What acts in a text, as words: only to tell of it, since this parser is more lenient than browsers are."""
+    """What acts in a text that `normal` made, as words; this parser reads other texts in another way than browsers."""
 
     def __init__(self, text: str, forms: bool) -> None:
         super().__init__(convert_charrefs=True)
@@ -134,6 +137,18 @@ def kept(tag: str, name: str, value: str) -> str | None:
     if name in _LINKS and acts(value):
         return None
     return value
+
+
+def normal(text: str) -> str:
+    """The text as browsers read it, written anew with all tags and attributes that it may have."""
+    return nh3.clean(
+        text,
+        tags={name.lower() for name in _NAME.findall(text)},
+        clean_content_tags=set(),
+        attributes={"*": {name.lower() for name in _ATTRIBUTE.findall(text)}},
+        url_schemes=_SCHEMES | _EVIL,
+        link_rel=None,
+    )
 
 
 def cleaned(text: str, forms: bool) -> str:
@@ -205,7 +220,7 @@ def main(charset: str, forms: bool) -> int:
         data = part.read()
     try:
         text = decoded(data, charset)
-        before = Acting(text, forms).found
+        before = Acting(normal(text), forms).found
         bounded.alive()
         result = cleaned(text, forms)
         bounded.alive()
