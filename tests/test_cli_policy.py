@@ -91,7 +91,7 @@ def test_the_rule_that_decides_and_why_the_others_do_not(capsys: pytest.CaptureF
     )  # fmt: skip
     assert found["direction"] == ["mail"] and found["monitored"] == ["watch=block"]
     first, second, third, fourth = found["rules"]
-    assert not first["matched"] and first["why"] == "client: it is not known"
+    assert not first["matched"] and first["why"] == "group: it is not known"
     assert second["matched"] and second["monitor"]
     assert third["matched"] and third["parts"] == ["2/b.zip/a.exe"]
     assert not fourth["matched"] and fourth["why"].startswith("url: ")
@@ -160,7 +160,7 @@ def test_the_table_for_people(capsys: pytest.CaptureFixture[str], tmp_path: Path
     out = capsys.readouterr().out
     assert "BLOCK" in out and 'by rule "programs in mail"' in out and "\x1b[31m" not in out
     rows = {line.split()[0]: line for line in out.splitlines() if line[:1].isdigit()}
-    assert "client: it is not known" in rows["1"] and "watches" in rows["2"]
+    assert "group: it is not known" in rows["1"] and "watches" in rows["2"]
     assert "decides" in rows["3"] and rows["3"].rstrip().endswith("2")
     assert "not asked" in rows["4"] and "the defaults" in out
 

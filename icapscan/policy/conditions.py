@@ -51,6 +51,10 @@ class Conditions(Struct, frozen=True):
     kind: frozenset[str] | None = None
     part_size: tuple[Range, ...] | None = None
     format: Globs | None = None
+    of_body: tuple[str, ...] = ()
+    """The attributes that are asked for of the body and the request."""
+    of_parts: tuple[str, ...] = ()
+    """Those that are asked for of one part together."""
 
     @property
     def on_findings(self) -> bool:
@@ -60,7 +64,7 @@ class Conditions(Struct, frozen=True):
     @property
     def on_parts(self) -> bool:
         """Whether it asks for a part that all its conditions on parts hold for."""
-        return any(getattr(self, name) is not None for name in PART_ATTRIBUTES)
+        return bool(self.of_parts)
 
     @property
     def on_content(self) -> bool:
@@ -68,8 +72,8 @@ class Conditions(Struct, frozen=True):
         return self.media_type is not None or self.kind is not None
 
     def asked(self) -> tuple[str, ...]:
-        """The attributes that are asked for, in the order of their definition."""
-        return tuple(name for name in self.__struct_fields__ if getattr(self, name) is not None)
+        """The attributes that are asked for."""
+        return self.of_body + self.of_parts
 
 
 PART_ATTRIBUTES = ("file_name", "part", "media_type", "declared_type", "kind", "part_size", "format")
@@ -100,7 +104,9 @@ def read_conditions(table: object, path: tuple[str, ...]) -> Conditions:
             found[name.replace("-", "_")] = key.read(list(values))
         except (ValueError, TypeError, AttributeError) as error:
             raise RuleMistake(here, f"expected {key.expected}, got {_shown(value)}") from error
-    return Conditions(**found)  # type: ignore[arg-type]
+    of_parts = tuple(name for name in found if name in PART_ATTRIBUTES)
+    of_body = tuple(name for name in found if name not in PART_ATTRIBUTES)
+    return Conditions(**found, of_body=of_body, of_parts=of_parts)  # type: ignore[arg-type]
 
 
 def condition_names() -> tuple[str, ...]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from icapscan.findings import Finding, Level, Verdict
-from icapscan.policy.conditions import NOTHING, PART_ATTRIBUTES, Conditions
+from icapscan.policy.conditions import Conditions
 from icapscan.policy.facts import Facts, PartFacts
 from icapscan.policy.kinds import MORE_ANOMALIES, kinds_of
 from icapscan.policy.patterns import Globs, Known, Range, fold, in_networks, name_forms, some
 
-ON_PARTS = frozenset(PART_ATTRIBUTES)
 _NOT_BY_TYPE = frozenset({"macro", "encrypted"})
 
 # Conditions on the body
@@ -101,7 +100,7 @@ _TEXT_OF: dict[str, Callable[[Facts], tuple[str, ...]]] = {
 
 def part_fits(table: Conditions, part: PartFacts, *, narrow: bool) -> bool:
     """Whether all conditions on parts hold for this one."""
-    if table is NOTHING:
+    if not table.of_parts:
         return True
     declared, kind = table.declared_type, table.kind
     return (

@@ -16,7 +16,7 @@ from icapscan.policy.conditions import Conditions, key_of
 from icapscan.policy.decision import Action, Cause
 from icapscan.policy.defaults import Defaults, Issue, answer_to, issues_of
 from icapscan.policy.facts import Facts
-from icapscan.policy.holds import ON_PARTS, finding_fits, holds, met, more_parts, part_fits
+from icapscan.policy.holds import finding_fits, holds, met, more_parts, part_fits
 from icapscan.policy.patterns import Known, both, no, some
 from icapscan.policy.rules import OURS, Rule
 
@@ -38,9 +38,7 @@ def match(rule: Rule, facts: Facts, defaults: Sequence[Defaults]) -> Match:
     """
     narrow = rule.action is Action.ALLOW
     unknown: Match | None = None
-    for attribute in rule.when.asked():
-        if attribute in ON_PARTS:
-            continue
+    for attribute in rule.when.of_body:
         fits = holds(attribute, rule.when, facts, narrow)
         if fits is not True:
             found = Match(fits, f"{key_of(attribute)}: {met(attribute, facts)}")
@@ -85,8 +83,7 @@ def _excepted(rule: Rule, facts: Facts, *, narrow: bool) -> Known:
     """Whether the conditions of ``unless`` that do not look at parts hold."""
     if rule.unless is None:
         return False
-    asked = (name for name in rule.unless.asked() if name not in ON_PARTS)
-    return both(holds(name, rule.unless, facts, narrow) for name in asked)
+    return both(holds(name, rule.unless, facts, narrow) for name in rule.unless.of_body)
 
 
 # Rules that allow
@@ -185,4 +182,4 @@ def _above(path: PartPath) -> Iterator[PartPath]:
 
 
 def _keys(when: Conditions) -> str:
-    return ", ".join(key_of(name) for name in when.asked() if name in ON_PARTS)
+    return ", ".join(map(key_of, when.of_parts))

@@ -28,6 +28,7 @@ _UNITS = {
 _NUMBER = r"([0-9]{1,18}(?:\.[0-9]{1,6})?)\s*([A-Za-z]*)"
 _COMPARED = re.compile(rf"\s*(<=|>=|<|>|=|==)?\s*{_NUMBER}\s*")
 _FROM_TO = re.compile(rf"\s*{_NUMBER}\s*(?:\.\.|-|–)\s*{_NUMBER}\s*")
+_WILD = re.compile(r"[*?\[]")
 _ORDINARY = re.compile(r"[a-z0-9_-][a-z0-9._ -]*")
 
 
@@ -59,15 +60,26 @@ def no(part: Known) -> Known:
 class Globs:
     """Shell patterns (``*``, ``?``, ``[a-z]``), without case. A text fits when one of them fits all of it."""
 
-    __slots__ = ("_match", "texts")
+    __slots__ = ("_ends", "_match", "_plain", "texts")
 
     def __init__(self, texts: Iterable[str]) -> None:
         self.texts = tuple(fold(text) for text in texts)
-        self._match = re.compile("|".join(fnmatch.translate(text) for text in self.texts)).match
+        plain, ends, others = set(), [], []
+        for text in self.texts:
+            if not _WILD.search(text):
+                plain.add(text)
+            elif text[0] == "*" and not _WILD.search(text, 1):  # almost all patterns of names are of this form
+                ends.append(text[1:])
+            else:
+                others.append(fnmatch.translate(text))
+        self._plain, self._ends = frozenset(plain), tuple(ends)
+        self._match = re.compile("|".join(others)).match if others else None
 
     def fits(self, folded: str) -> bool:
         """Whether a text, put through `fold`, fits."""
-        return self._match(folded) is not None
+        if folded in self._plain or folded.endswith(self._ends):
+            return True
+        return self._match is not None and self._match(folded) is not None
 
     def covers(self, other: Globs) -> bool:
         """Whether everything that fits ``other`` fits this too, as far as that is easy to say."""

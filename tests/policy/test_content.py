@@ -171,6 +171,13 @@ def test_the_tables_fit_together() -> None:
     } >= (set(KINDS) - {"audio", "mail"})
 
 
+def test_the_documentation_lists_every_type_and_kind() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text("utf-8")
+    for kind, names in KINDS.items():
+        (row,) = [line for line in text.splitlines() if line.startswith(f"| `{kind}` |")]
+        assert all(f"`{name}`" in row for name in names)
+
+
 # With the parts in it
 
 

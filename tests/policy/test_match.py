@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fnmatch
 from ipaddress import ip_address
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from icapscan.findings import Reason
 from icapscan.policy.facts import Direction, Facts
 from icapscan.policy.kinds import MORE_ANOMALIES
+from icapscan.policy.patterns import Globs, fold
 from tests.policy.made import facts, holds, part, verdict
 
 EXE, PDF, TEXT, ZIP = "application/x-dosexec", "application/pdf", "text/plain", "application/zip"
@@ -113,6 +117,17 @@ def test_anomalies_and_what_they_say_when_there_are_too_many() -> None:
     many = facts(verdict=verdict(anomalies=((MORE_ANOMALIES, ""),)))
     assert holds({"anomaly": "vba-macro"}, many) is True, "a thousand others must not hide it"
     assert holds({"anomaly": "vba-macro"}, many, "allow") is False
+
+
+@given(st.lists(st.text("ab.*?[]!-", max_size=5), max_size=4), st.text("abAB.\n", max_size=6))
+def test_patterns_are_those_of_the_shell(patterns: list[str], text: str) -> None:
+    expected = any(fnmatch.fnmatchcase(text.lower(), pattern) for pattern in patterns)
+    assert Globs(patterns).fits(fold(text)) is expected
+
+
+def test_a_pattern_is_not_taken_for_the_one_beside_it() -> None:
+    assert Globs(["*exe", "?exe"]).fits("exe") and Globs(["*.exe", "?.exe"]).fits("ab.exe")
+    assert not Globs(["?.exe", "*.scr"]).fits("ab.exe") and Globs(["?.exe", "*.scr"]).fits("a.exe")
 
 
 # Parts
