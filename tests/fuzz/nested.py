@@ -89,4 +89,4 @@ def check(data: bytes) -> None:
     walked = Walked(body, [body])
     if Reason.OVER_LIMIT not in walked.reasons:
         names = [LAYERS.index(layer) for layer in chosen]
-        assert payload in {content for content, _ in walked.parts.values()}, f"the payload is missing behind {names}"
+        assert payload in walked.contents, f"the payload is missing behind {names}"

@@ -73,6 +73,11 @@ class Walked:
     def reasons(self) -> set[Reason]:
         return {failure.reason for failure in self.failures}
 
+    @property
+    def contents(self) -> set[bytes]:
+        """The bytes of all parts."""
+        return {content for content, _ in self.parts.values()}
+
     def facts(self) -> dict[str, object]:
         """What must not depend on how the body was split."""
         return {
