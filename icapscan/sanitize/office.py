@@ -183,7 +183,7 @@ def _texts(package: Package) -> None:
                     _lead_nowhere(package, relation)
             continue
         sheet = linked and "worksheets/" in part
-        if not (gone or sheet or package.words(part) - {"macrosheet"}):
+        if not (sheet or package.words(part) - {"macrosheet"} or package.names(part, [one.id for one in gone])):
             continue
         cuts = clean_part(package.editor(part), {one.id for one in gone if one.id}, sheet)
         if cuts.dde:

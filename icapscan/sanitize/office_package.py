@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from urllib.parse import unquote
 
 from icapscan.sanitize.archive_zip import Member, New, ZipArchive
@@ -110,6 +110,15 @@ class Package:
             found = frozenset(word.decode() for word in _WORDS if word in data)
             self._words[part] = found
         return found
+
+    def names(self, part: str, relations: Iterable[str]) -> bool:
+        """Whether one of these relationships is written in an XML part, so that something there may use it."""
+        wanted = [one.encode() for one in relations if one]
+        if not wanted:
+            return False
+        data = self.data(part)
+        data = data if data[:2] not in _WIDE else data.replace(b"\0", b"")
+        return any(b'"%s"' % one in data or b"'%s'" % one in data for one in wanted)
 
     def typed(self, part: str, word: str) -> bool:
         """Whether its content type has this word in it; by its own entries, else by those of its extension."""
