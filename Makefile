@@ -11,7 +11,7 @@ ARGS ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-full lint check bench bench-full fuzz fuzz-full peers wheel clean
+.PHONY: help serve test test-full lint check bench bench-full fuzz fuzz-full peers peers-full wheel clean
 
 help:
 	@echo "make serve       install into .venv and start the scanner on its defaults (ARGS='--listen 0.0.0.0:1344')"
@@ -43,6 +43,9 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 peers: $(VENV)/.installed-dev
 	@.ci/peers $(BIN)/python
 
+peers-full: $(VENV)/.installed-dev
+	@.ci/peers $(BIN)/python full
+
 # --- run ---------------------------------------------------------------------------------------------------------------
 
 serve: $(VENV)/.installed
@@ -59,7 +62,7 @@ lint: $(VENV)/.installed-dev
 test: peers lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not full" $(PYTEST_ARGS)
 
-test-full: peers lint
+test-full: peers-full lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 bench: peers
