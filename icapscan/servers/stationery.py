@@ -112,7 +112,7 @@ def options_fields(name: str, service: ServiceSettings, connections: int, *, par
         b"Allow": b"204, 206" if partial else b"204",
         b"Preview": b"%d" % service.preview,
         b"Transfer-Preview": b"*",
-        b"X-Include": b"X-Client-IP, X-Client-Username, X-Authenticated-User, X-Subscriber-ID",
+        b"X-Include": b"X-Client-IP, X-Client-Username, X-Authenticated-User, X-Authenticated-Groups, X-Subscriber-ID",
     }
     return Fields.compose(lines.items()).raw
 
