@@ -276,15 +276,16 @@ def _is_compressed(store: PartStore) -> bool:
 
 def _is_disk(store: PartStore) -> bool:
     """Whether this may be a disk with partitions, a volume of FAT or NTFS, or a fixed VHD, which ends with its sign."""
-    boot = bytes(next(iter(store.pieces(_BOOT_AT, 2)), b""))
-    footer = bytes(next(iter(store.pieces(max(0, store.size - _FOOTER), len(_VHD))), b""))
-    return boot == _BOOT or footer == _VHD
+    return _at(store, _BOOT_AT, len(_BOOT)) == _BOOT or _at(store, store.size - _FOOTER, len(_VHD)) == _VHD
+
+
+def _at(store: PartStore, start: int, size: int) -> bytes:
+    whole = store.contents()
+    return whole[start : start + size] if whole is not None else bytes(next(iter(store.pieces(start, size)), b""))
 
 
 def _magic_of_image(store: PartStore) -> bytes:
-    if store.size < _ISO_AT + 5:
-        return b""
-    return bytes(next(iter(store.pieces(_ISO_AT, 5))))
+    return _at(store, _ISO_AT, 5) if store.size >= _ISO_AT + 5 else b""
 
 
 LIBARCHIVE_FORMATS = tuple(LibarchiveFormat(kind) for kind in KINDS)
