@@ -59,13 +59,13 @@ def release(
     with _Alone(quarantine.path(name), name):
         entry = quarantine.held(name)
         _refuse(entry, force)  # another process may just have released it
-        eight_bit = _verify(quarantine, name)
+        eight_bit, size = _verify(quarantine, name)
         # first of all a row: an index that cannot be written now could not note the release afterwards either
         to = ", ".join(f"<{one}>" for one in envelope.recipients)
         quarantine.record("send", name, who=who, detail=f"from <{envelope.sender}> to {to} by {settings.next_hop}")
         data = itertools.chain([mark(quarantine.keys, name)], quarantine.read(name))
         try:
-            reply = _send(settings, envelope, data, entry.size, eight_bit)
+            reply = _send(settings, envelope, data, size, eight_bit)
         except ReleaseRefused as error:
             quarantine.record("refuse", name, who=who, detail=str(error))
             raise
@@ -113,12 +113,16 @@ def _envelope(entry: Entry, sender: str | None, recipients: Sequence[str]) -> En
     return Envelope(sender, to)
 
 
-def _verify(quarantine: Quarantine, name: str) -> bool:
-    """Read all of an item, so that nothing damaged is begun to be sent; returns whether it is more than ASCII."""
-    eight_bit = False
-    for piece in quarantine.read(name):
+def _verify(quarantine: Quarantine, name: str) -> tuple[bool, int]:
+    """Read all of an item, so that nothing damaged is begun to be sent.
+
+    Returns whether it is more than ASCII, and the bytes that will be sent (RFC 1870 wants them to be no fewer).
+    """
+    eight_bit, size = False, 0
+    for piece in on_the_wire(itertools.chain([mark(quarantine.keys, name)], quarantine.read(name))):
         eight_bit = eight_bit or not piece.isascii()
-    return eight_bit
+        size += len(piece)
+    return eight_bit, size
 
 
 def _note(quarantine: Quarantine, name: str, who: str, reply: str) -> None:
