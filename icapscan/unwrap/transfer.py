@@ -415,12 +415,12 @@ class QuotedPrintable:
         if b"=" not in data:
             return data
         if self._reading is QuotedReading.ANY_LINE_END:
-            data = _ANY_SOFT.sub(b"", data)
+            data = _ANY_SOFT.sub(b"=\n", data)
         elif b"=\n\r" in data and _LFCR.search(data) is not None:
             self.doubts.add(Doubt.SOFT_CR)
         if _all_legal(data):
             return binascii.a2b_qp(data)
-        if _LFCR.search(data) is not None:
+        if self._reading is not QuotedReading.ANY_LINE_END and _LFCR.search(data) is not None:
             self.doubts.add(Doubt.SOFT_CR)
         if self._reading is QuotedReading.DROP_ALL:
             data = _BAD_WHOLE.sub(b"", data)
