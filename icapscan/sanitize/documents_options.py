@@ -8,8 +8,8 @@ from msgspec import Struct
 
 from icapscan.findings import PartPath
 from icapscan.limits import MIB, Budget, Bytes, Limits
-from icapscan.sanitize.contract import CannotSanitize, Cleaned, Target
-from icapscan.unwrap.gate import Gate, Stop
+from icapscan.sanitize.contract import Cleaned, Target
+from icapscan.unwrap.gate import Gate
 
 DEPTH = 6
 """Documents within documents that are cleaned. A workbook in a letter in a zip in a zip is four."""
@@ -77,7 +77,7 @@ class Work:
         self._depth += 1
         try:
             return self._clean(data, name, inside, self)
-        except (CannotSanitize, Stop):
+        except Exception:  # whatever a bad document does to a reader: the caller takes it out
             self.gate.room()
             return None
         finally:

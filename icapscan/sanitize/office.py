@@ -20,8 +20,8 @@ from icapscan.unwrap.ole_file import MAGIC as OLE
 
 _MACROS = ("vbaproject", "wordvbadata", "vbaprojectsignature", "vbaprojectsignatureagile", "vbaprojectsignaturev3")
 _MACRO_TYPES = ("vnd.ms-office.vbaproject", "vnd.ms-word.vbadata")
-_RIBBON = ("extensibility",)
-"""Buttons that call macros, and may name the document that the macros are in."""
+_WORDS = {"extensibility": "macros", "webextensiontaskpanes": "an add-in of the web"}
+"""Buttons that call macros, and may name the document that the macros are in; and programs that the web gives."""
 _CONTROLS = ("control", "activexcontrolbinary")
 _MACRO_SHEETS = ("xlmacrosheet", "xlintlmacrosheet")
 _LOADED = {
@@ -98,11 +98,11 @@ def _macros(package: Package) -> None:
     for relation in package.relations:
         kind = relation.kind.lower()
         controls = kind in _CONTROLS and package.work.options.office_controls
-        if not relation.external and (kind in _MACROS or kind in _RIBBON or controls):
-            relation.cut = True
+        if not relation.external and (kind in _MACROS or kind in _WORDS or controls):
+            package.cut(relation)
             if relation.part:
                 package.drop(relation.part)
-            package.took("ActiveX controls" if controls else "macros")
+            package.took("ActiveX controls" if controls else _WORDS.get(kind, "macros"))
     for element in package.types:
         if any(word in element.attributes.get("ContentType", "").lower() for word in _MACRO_TYPES):
             part = part_name(element.attributes.get("PartName", "")) if element.name == "Override" else ""
@@ -125,9 +125,10 @@ def _sheets(package: Package) -> None:
     for part in sheets - package.dropped:
         package.took("sheets of Excel 4 macros")
         package.replaced[part] = _SHEET if package.is_xml(part) else _BINARY_SHEET
-        package.drop_relations(part)
-        for relation in package.relations:
-            if relation.part == part and relation.kind.lower() in _MACRO_SHEETS:
+        for alone in package.drop_relations(part):
+            package.drop(alone)
+        for relation in package.leading_to(part):
+            if relation.kind.lower() in _MACRO_SHEETS:
                 whole = relation.element.attributes["Type"]
                 kind = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/worksheet"
                 if whole != kind:
@@ -142,7 +143,7 @@ def _relations(package: Package) -> None:
         kind, target = relation.kind.lower(), relation.target.strip().lower()
         moniker = target.startswith(_MONIKERS)
         if relation.external and kind in _LOADED and (package.work.options.office_objects or kind not in _OBJECTS):
-            relation.cut = True
+            package.cut(relation)
             if kind != "attachedtemplate" or moniker or not _on_a_disk(target):
                 package.took(_LOADED[kind])
         elif moniker or (relation.external and kind in _BOOKS and is_remote(target)):
@@ -179,7 +180,7 @@ def _texts(package: Package) -> None:
         if not package.is_xml(part):
             for relation in gone:
                 if relation.external:
-                    relation.cut = False
+                    package.cut(relation, False)
                     _lead_nowhere(package, relation)
             continue
         sheet = linked and "worksheets/" in part
@@ -194,7 +195,7 @@ def _texts(package: Package) -> None:
             if relation.id in cuts.used:
                 if relation.part or not relation.external:
                     raise CannotSanitize("What is to be taken out is used in a way that is not known.")
-                relation.cut = False
+                package.cut(relation, False)
                 _lead_nowhere(package, relation)
 
 
@@ -226,7 +227,7 @@ def _embedded(package: Package, name: str, inside: Inside) -> None:
 
 def _cut_embedded(package: Package, part: str) -> None:
     """An embedded file that offends and could not be cleaned."""
-    leading = [one for one in package.relations if one.part == part]
+    leading = package.leading_to(part)
     if leading and all(one.kind.lower() in _EMBEDDED for one in leading):
         package.drop(part)
         package.took("an embedded file")
@@ -236,6 +237,7 @@ def _types(package: Package) -> None:
     """Content types: of parts that are gone, of sheets that changed, and of a document that has no macros any more."""
     editor = package.editor(TYPES)
     for element in package.types:
+        package.work.gate.room()
         given = element.attributes.get("ContentType", "")
         low = given.strip().lower()
         part = part_name(element.attributes.get("PartName", "")) if element.name == "Override" else ""

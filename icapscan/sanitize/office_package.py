@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from urllib.parse import unquote
 
@@ -77,6 +78,13 @@ class Package:
                 self._by_extension.setdefault(extension, []).append(given)
         self._words: dict[str, frozenset[str]] = {}
         self.relations = tuple(self._relations())
+        self._to: dict[str, list[Relation]] = {}
+        self._from: dict[str, list[Relation]] = {}
+        for relation in self.relations:
+            self._to.setdefault(relation.part, []).append(relation)
+            self._from.setdefault(relation.source, []).append(relation)
+        self._live = Counter(relation.part for relation in self.relations)
+        """How many relationships lead to a part and are not cut."""
 
     def took(self, what: str) -> None:
         """Something that acts is taken out."""
@@ -125,30 +133,41 @@ class Package:
         given = self._typed.get(part) or self._by_extension.get(part.rpartition(".")[2], [])
         return any(word in one for one in given)
 
-    def drop(self, part: str) -> None:
-        """Take out a part, with what only it leads to."""
-        if part in self.dropped or part not in self.members:
-            return
-        if any(one.kind == "officeDocument" and one.part == part for one in self.relations):
-            raise CannotSanitize("What is to be taken out is the document itself.")
-        self.dropped.add(part)
-        self.drop_relations(part)
-        for one in self.relations:
-            if one.part == part:
-                one.cut = True
+    def leading_to(self, part: str) -> list[Relation]:
+        """The relationships that lead to a part."""
+        return self._to.get(part, [])
 
-    def drop_relations(self, part: str) -> None:
-        """Take out the relationships of a part, and the parts that nothing else leads to."""
+    def cut(self, relation: Relation, gone: bool = True) -> None:
+        """A relationship goes, or stays after all."""
+        if relation.cut is not gone:
+            relation.cut = gone
+            self._live[relation.part] += -1 if gone else 1
+
+    def drop(self, part: str) -> None:
+        """Take out a part, with what only it leads to. Raises `CannotSanitize` where that is the document itself."""
+        waiting = [part]
+        while waiting:
+            one = waiting.pop()
+            if one in self.dropped or one not in self.members:
+                continue
+            leading = self.leading_to(one)
+            if any(relation.kind == "officeDocument" for relation in leading):
+                raise CannotSanitize("What is to be taken out is the document itself.")
+            self.dropped.add(one)
+            for relation in leading:
+                self.cut(relation)
+            waiting += self.drop_relations(one)
+
+    def drop_relations(self, part: str) -> list[str]:
+        """Take out the relationships of a part; gives the parts that nothing else leads to."""
         folder, _, last = part.rpartition("/")
         rels = f"{folder}/_rels/{last}.rels" if folder else f"_rels/{last}.rels"
         if rels in self.members:
             self.dropped.add(rels)
-        mine = [one for one in self.relations if one.source == part]
+        mine = self._from.get(part, [])
         for one in mine:
-            one.cut = True
-        for one in mine:
-            if one.part and not any(other.part == one.part and not other.cut for other in self.relations):
-                self.drop(one.part)
+            self.cut(one)
+        return [one.part for one in mine if one.part and not self._live[one.part]]
 
     def rebuilt(self) -> bytes:
         """The package with all changes made."""

@@ -10,6 +10,7 @@ import re
 
 from icapscan.sanitize.contract import CannotSanitize, Cleaned
 from icapscan.sanitize.documents_options import Work
+from icapscan.sanitize.office_parts import is_dde
 
 GROUPS_MAX = 2_000
 """Objects and fields of one file that are looked at."""
@@ -19,7 +20,6 @@ _WORD = re.compile(rb"\\(?:([a-zA-Z]+)(-?\d{0,20})\x20?|'([0-9A-Fa-f]{2})|[\r\n]
 _STARTS = re.compile(rb"\\(objdata|fldinst|template|objclass|objname|objalias|objsect)(?![a-zA-Z])")
 _ACTING = re.compile(rb"\\(?:objupdate|objautlink|objlink|objocx|objsub|objpub|objicemb)(?![a-zA-Z])-?\d{0,20}")
 """Words that say what kind of object it is and when it is loaded: without them and its data it is a picture."""
-_DDE = re.compile(rb"(?<![A-Za-z0-9])DDE(?:AUTO)?(?![A-Za-z0-9])", re.I)
 _ELSEWHERE = re.compile(rb"[/\\]{2}|:", re.I)
 
 
@@ -42,7 +42,7 @@ class _Cutter:
                 self._cut(found.start(), self._group(found.end())[0], "an embedded object")
                 continue
             end, text = self._group(found.end())
-            if word == b"fldinst" and _DDE.search(text):
+            if word == b"fldinst" and is_dde(text.decode("latin-1")):
                 self._cut(found.end(), end, "DDE")
             elif (
                 word == b"template"

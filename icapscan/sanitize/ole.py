@@ -77,6 +77,7 @@ class _Cleaning:
         for entry in self._file.entries:
             if entry.kind != 1 or entry.number in editor.removed:
                 continue
+            self._work.gate.room()
             within = [editor.by_number[number] for number in editor.children.get(entry.number, ())]
             name = entry.name.lower()
             if (name == "vba" and named(within, "dir", "_vba_project")) or (

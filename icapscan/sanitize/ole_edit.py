@@ -32,6 +32,8 @@ class OleEditor:
         self._walk()
         self.removed: set[int] = set()
         self._changed: set[int] = set()
+        self._orphaning: set[int] = set()
+        """Storages that something was taken out of: their trees are built anew in the end."""
 
     def read(self, entry: Entry) -> bytearray:
         """A stream as it is now. Raises `CannotSanitize` where it is cut short."""
@@ -83,7 +85,8 @@ class OleEditor:
             self.removed.add(one.number)
         parent = self.parents.get(entry.number)
         if parent is not None and parent not in self.removed:
-            self._relink(parent, [one for one in self.children[parent] if one not in self.removed])
+            self.children[parent].remove(entry.number)
+            self._orphaning.add(parent)
         for one in self.below(entry.number):
             at = self._rows[one.number]
             self.data[at : at + _ROW] = bytes(_LEFT) + b"\xff" * 12 + bytes(_ROW - _CLASS.start)
@@ -92,6 +95,8 @@ class OleEditor:
         """The changed file. Raises `CannotSanitize` where reading met damage."""
         if self.file.damage:
             raise CannotSanitize(f"The OLE2 file is damaged: {self.file.damage[0]}")
+        for storage in self._orphaning - self.removed:
+            self._relink(storage, self.children[storage])
         return bytes(self.data)
 
     # The directory (MS-CFB 2.6.4: the entries of a storage are a red-black tree)
@@ -117,7 +122,6 @@ class OleEditor:
 
     def _relink(self, storage: int, numbers: list[int]) -> None:
         """A new tree of these entries: balanced, and only its last level red where that is not full."""
-        self.children[storage] = numbers
         order = sorted(numbers, key=lambda number: _order(self.by_number[number].name))
         last = len(order).bit_length() - 1
         full = len(order) == (1 << last + 1) - 1

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 import warnings
 
 import pikepdf
-from pikepdf import Array, Dictionary, Name, Stream
+from pikepdf import Array, Dictionary, Name, Stream, String
 
 from icapscan.sanitize.documents_child import TOOK
 from icapscan.unwrap import bounded
@@ -32,6 +33,7 @@ _MEDIA = {
     "/Sound": "an action that plays media", "/RichMediaExecute": "an action that plays media",
     "/GoTo3DView": "an action that plays media",
 }  # fmt: skip
+_STARTING = ("javascript:", "vbscript:", "data:", "file:", "mhtml:", "ms-msdt:", "search-ms:", "script:", "\\\\")
 _LINKS = {"/URI": "a link"}
 _MEDIA_ANNOTATIONS = ("/RichMedia", "/Movie", "/Sound", "/Screen", "/3D")
 _TRIGGERS = {
@@ -118,6 +120,8 @@ class Cleaner:
     def _forbidden(self, one: object) -> str:
         """What an action is, if it is one that has to go; else nothing."""
         said = _name(one, "/S")
+        if said == "/URI" and isinstance(one, Dictionary) and _starts(one.get("/URI")):
+            return "a link that starts something"
         return self._actions.get(said, "") if said and _name(one, "/Type") != "/StructElem" else ""
 
     def _dictionary(self, one: pikepdf.Object) -> None:
@@ -170,6 +174,12 @@ def _moves(value: object) -> bool:
 def _name(one: object, key: str) -> str:
     value = one.get(key) if isinstance(one, (Dictionary, Stream)) else None
     return str(value) if isinstance(value, Name) else ""
+
+
+def _starts(address: object) -> bool:
+    """Whether an address is none of the web or of mail, but starts something here."""
+    plain = re.sub(r"[\s\0-\x20]+", "", str(address))[:40].lower() if isinstance(address, String) else ""
+    return plain.startswith(_STARTING)
 
 
 def _has(one: object, key: str) -> bool:

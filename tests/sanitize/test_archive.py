@@ -143,6 +143,12 @@ def test_a_document_that_cannot_be_cleaned_goes() -> None:
     assert names(result.data) == ["a.txt", "REMOVED-report.doc.txt"]
 
 
+def test_whatever_a_document_does_to_its_reader_it_goes() -> None:
+    data = plain_zip({"a.txt": TEXT, "x.docm": docx({"word/_rels/document.xml.rels": b"\xff\xfe\x00\xd8<\0"})})
+    assert names(ok(cleaned(data, "", "x.docm")).data) == ["a.txt", "REMOVED-x.docm.txt"]
+    assert cleaned(member(data, "x.docm")) is None
+
+
 def test_a_zip_that_offends_as_a_whole_goes() -> None:
     inner = plain_zip({"x.txt": TEXT})
     data = plain_zip({"a.txt": TEXT, "in.zip": inner})

@@ -175,6 +175,33 @@ def test_a_ribbon_and_controls() -> None:
     assert "word/activeX/activeX1.bin" in names(kept.data)
 
 
+def test_an_add_in_of_the_web() -> None:
+    data = package(
+        {
+            "_rels/.rels": rels(
+                (f"{OFFICE}/officeDocument", "word/document.xml", ""),
+                ("http://schemas.microsoft.com/office/2011/relationships/webextensiontaskpanes", "word/t/t.xml", ""),
+            ),
+            "word/t/t.xml": f'<t xmlns:r="{OFFICE}"><webextensionref r:id="rId1"/></t>',
+            "word/t/_rels/t.xml.rels": rels(("http://x/webextension", "e.xml", "")),
+            "word/t/e.xml": '<we:reference xmlns:we="w" store="https://example.org/"/>',
+        }
+    )
+    result = ok(cleaned(data))
+    assert result.what == ("an add-in of the web",) and not any("word/t/" in name for name in names(result.data))
+
+
+def test_floods_end() -> None:
+    many = rels(*[(f"{MICROSOFT}/vbaProject", "vbaProject.bin", "")] * 20_000)
+    assert not has_macros(ok(cleaned(macro_document({"word/_rels/document.xml.rels": many}))).data)
+    links = rels(*[(f"{OFFICE}/oleObject", "http://h/", EXTERNAL)] * 20_000)
+    uses = "".join(f'<o:OLEObject r:id="rId{number}"/>' for number in range(1, 20_001))
+    data = docx({"word/document.xml": body(uses), "word/_rels/document.xml.rels": links})
+    assert document(cleaned(data)) == body("")
+    soon = CleanOptions(limits=Limits(seconds=1e-9))
+    assert cleaned(data, options=soon) is None
+
+
 # Excel
 
 
@@ -456,6 +483,7 @@ OBJECT = ole1("Package", b"MZ" + EICAR).hex()
         (f"\\objdata{OBJECT}}}{{", "}{"),
         ("{\\field{\\*\\fldinst DDEAUTO c:\\\\x}{\\fldrslt y}}", "{\\field{\\*\\fldinst}{\\fldrslt y}}"),
         ("{\\field{\\*\\fldinst {\\b D}{\\i D}E cmd}}", "{\\field{\\*\\fldinst}}"),
+        ("{\\field{\\*\\fldinst {\\field{\\*\\fldinst QUOTE 68 68 69}} cmd}}", "{\\field{\\*\\fldinst}}"),
         ("{\\*\\template http://example.org/x.dotm}", "{\\*\\template}"),
         ("{\\*\\template \\\\\\\\host\\\\x.dotm}", "{\\*\\template}"),
         ("{\\object{\\*\\objclass Equation.3}}", "{\\object{\\*\\objclass}}"),

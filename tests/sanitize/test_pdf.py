@@ -199,6 +199,15 @@ def test_options() -> None:
         assert cleaned(CASES[case][0], options=option) is None
 
 
+@pytest.mark.parametrize(
+    "address", [b"javascript:x", b"java\\nscript:x", b"file://h/x", b"\\\\\\\\h\\\\x", b"VBScript:x"]
+)
+def test_links_that_start_something(address: bytes) -> None:
+    link = b"<< /Subtype /Link /Rect [0 0 1 1] /A << /S /URI /URI (%s) >> >>" % address
+    result = ok(cleaned(made(link, page=b"/Annots [4 0 R]")))
+    assert result.what == ("a link that starts something",) and b"URI" not in result.data
+
+
 def test_encrypted_files() -> None:
     for password, opens in (("", True), ("secret", False)):
         target = io.BytesIO()
