@@ -6,13 +6,18 @@ import io
 import random
 import zipfile
 from collections.abc import Iterator
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
 from pathlib import Path
 
 import pytest
 
 from icapscan.limits import MIB, Limits
-from icapscan.sanitize.contract import Cleaned
-from icapscan.sanitize.documents import CleanOptions
+from icapscan.sanitize.contract import Cleaned, Reference, Target
+from icapscan.sanitize.documents import CleanOptions, DocumentCleaner
+from icapscan.sanitize.mail import sanitize_mail
+from icapscan.store import PartStore
 from tests.conftest import missing
 from tests.sanitize.document_views import cleaned, decrypted, has_macros, pages_in_libreoffice, seen
 from tests.sanitize.test_archive import EICAR, MACROS, member, names, ok, plain_zip
@@ -513,6 +518,30 @@ def test_rtf_that_is_not_cleaned(inner: str) -> None:
 
 def test_rtf_that_ends_in_an_object_is_not_cleaned() -> None:
     assert cleaned(rtf(f"{{\\object{{\\*\\objdata {OBJECT}").rstrip(b"}")) is None
+
+
+# In a mail
+
+
+def test_an_attachment_is_cleaned_in_its_mail() -> None:
+    """Two finds in one document: both calls of the mail's rewriting together give one clean document."""
+    message = EmailMessage()
+    message["Subject"] = "report"
+    message.set_content("A text.")
+    message.add_attachment(macro_document(), maintype="application", subtype="octet-stream", filename="report.docm")
+    message.add_attachment(b"another one", maintype="application", subtype="octet-stream", filename="b.bin")
+    mail = message.as_bytes()
+    paths = [path for path in seen(mail).parts if "vbaProject.bin/" in path]
+    assert len(paths) >= 3
+    targets = [Target(path, ("report.docm",), "Macro", clean=True) for path in paths]
+    done = sanitize_mail(PartStore.of(mail), targets, Reference("T1"), DocumentCleaner())
+    adapted = b"".join(done.edits.pieces(PartStore.of(mail)))
+    parsed = message_from_bytes(adapted, policy=default)
+    assert isinstance(parsed, EmailMessage)
+    document, other = parsed.iter_attachments()
+    assert document.get_filename() == "report.docx" and other.get_content() == b"another one"
+    assert not has_macros(document.get_content()) and not seen(adapted).active
+    assert [removed.how for removed in done.removed] == ["cleaned"]
 
 
 # The corpus
