@@ -20,8 +20,6 @@ from icapscan.quarantine.transparency import on_the_wire
 from icapscan.quarantine.vault import Quarantine
 
 RELEASES_MAX = 3
-_END_SECONDS_LEAST = 600.0
-"""RFC 5321 4.5.3.2.6: the final dot is waited for ten minutes: who gives up sooner makes mails arrive twice."""
 _ADDRESS = re.compile(r"[^\x00-\x20\x7f<>]+@[^\x00-\x20\x7f<>@]+|[^\x00-\x20\x7f<>@]+")
 
 
@@ -219,8 +217,8 @@ def _open(smtp: smtplib.SMTP, envelope: Envelope, where: str, size: int, eight_b
 
 def _transmit(smtp: smtplib.SMTP, data: Iterator[bytes], where: str) -> str:
     """The data; the caller closes the connection, without which an unfinished mail would be finished."""
-    if smtp.sock is not None and (seconds := smtp.sock.gettimeout()) is not None and seconds >= 300:
-        smtp.sock.settimeout(max(seconds, _END_SECONDS_LEAST))
+    if smtp.sock is not None:  # who gives up on the answer to the final dot too soon makes mails arrive twice
+        smtp.sock.settimeout(2 * smtp.timeout)
     complete = False
     try:
         for piece in on_the_wire(data):

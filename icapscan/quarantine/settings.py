@@ -37,4 +37,4 @@ class QuarantineSettings(Struct, frozen=True, forbid_unknown_fields=True):
     helo: str = ""
     """Name given in EHLO; empty: the host's name."""
     smtp_timeout: Seconds = 300.0
-    """Longest wait for one reply of the next hop. RFC 5321 4.5.3.2: 5 minutes, but 10 for the end of the data."""
+    """Longest wait for one reply of the next hop, for the one to the data twice as long (RFC 5321 4.5.3.2)."""

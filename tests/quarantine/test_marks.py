@@ -92,7 +92,7 @@ def test_a_header_section_without_end_is_not_read_whole() -> None:
 
 def received(data: bytes) -> bytes:
     """What a strict server takes from the wire: everything up to the first line that is only a dot."""
-    lines = []
+    lines: list[bytes] = []
     at = 0
     while True:
         end = data.index(b"\r\n", at)
