@@ -123,11 +123,12 @@ class PartStore:
     def fileno(self) -> int:
         """A descriptor of the whole part, owned by the store. A small part is copied to a memfd for it."""
         if self._fd < 0:
-            if _spare:
-                self._fd = _spare.pop()
-                os.ftruncate(self._fd, self.size)
-            else:
+            try:
+                self._fd = _spare.pop()  # not asked for first: a thread that cleans a document may take the last one
+            except IndexError:
                 self._fd = os.memfd_create("part", os.MFD_CLOEXEC)
+            else:
+                os.ftruncate(self._fd, self.size)
             _write_all(self._fd, self.contents() or b"", 0)
         return self._fd
 
