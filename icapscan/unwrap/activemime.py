@@ -62,4 +62,7 @@ class ActiveMimeDecoder:
             if stop.reason is Reason.OVER_LIMIT:
                 yield spent(stop)
             return
-        yield PartEnd(key)
+        if unpacker.eof:
+            yield PartEnd(key)
+        else:
+            yield PartFailed(key, Reason.MALFORMED, "The compressed data is cut short.")

@@ -26,6 +26,8 @@ _CUTOFF = 4096
 """Streams shorter than this stand in the mini stream (MS-CFB 2.2; the header's field must say so, and is ignored)."""
 _U32 = Packed("<I")
 _ENTRY = Packed("<64sHBBIII16sI16xIQ")
+_LAST_ENTRY = 0xFFFF_FFFA
+"""The highest number that an entry can have (MS-CFB 2.6.1)."""
 _NO_ENTRY = 0xFFFF_FFFF
 
 Data = bytes | PartReader
@@ -207,7 +209,9 @@ class OleFile:
         rows = list(_ENTRY.iter_unpack(raw[: len(raw) // 128 * 128]))
         if not rows:
             raise Broken("It has no directory.")
-        paths = self._paths(rows)
+        paths, missing = self._paths(rows)
+        if missing:
+            self.damage.append("The directory is cut short.")
         entries = []
         for number, row in enumerate(rows):
             kind = row[2]
@@ -219,20 +223,26 @@ class OleFile:
         return tuple(entries)
 
     @staticmethod
-    def _paths(rows: list[tuple[bytes, int, int, int, int, int, int, bytes, int, int, int]]) -> dict[int, str]:
-        """Walks the trees of siblings from the root; each entry once."""
+    def _paths(
+        rows: list[tuple[bytes, int, int, int, int, int, int, bytes, int, int, int]],
+    ) -> tuple[dict[int, str], bool]:
+        """Walks the trees of siblings from the root; each entry once. Whether they lead to some that are not there."""
         paths: dict[int, str] = {0: ""}
         waiting = [(rows[0][6], "")]
+        missing = False
         while waiting:
             number, within = waiting.pop()
-            if number >= len(rows) or number in paths:
+            if number >= len(rows):
+                missing = missing or number <= _LAST_ENTRY
+                continue
+            if number in paths:
                 continue
             row = rows[number]
             path = paths[number] = f"{within}/{_name(row)}" if within else _name(row)
             waiting += [(row[4], within), (row[5], within)]
             if row[2] == 1:
                 waiting.append((row[6], path[:1000]))
-        return paths
+        return paths, missing
 
 
 def _name(row: tuple[bytes, int, int, int, int, int, int, bytes, int, int, int]) -> str:

@@ -8,6 +8,7 @@ import zlib
 import pytest
 
 from icapscan.findings import Reason
+from icapscan.unwrap.activemime import ActiveMimeFormat
 from icapscan.unwrap.closed import ClosedFormat
 from icapscan.unwrap.contract import Bid, Declared, Evidence
 from icapscan.unwrap.sis import SisFormat
@@ -94,3 +95,10 @@ def test_damaged_web_archives() -> None:
     whole = record(b"a", EVIL)
     for data in (whole[:-20], whole[:30], whole + b"WARC/1.1\r\nno length\r\n\r\n", b"WARC/" + b"x" * 70_000):
         assert drive(WarcFormat(), data).reasons == {Reason.MALFORMED}
+
+
+def test_active_mime_that_is_cut_short_is_told() -> None:
+    whole = b"ActiveMime" + bytes(40) + zlib.compress(EVIL)
+    assert drive(ActiveMimeFormat(), whole).contents == [EVIL] and not drive(ActiveMimeFormat(), whole).failures
+    for cut in range(10, len(whole), 5):
+        assert drive(ActiveMimeFormat(), whole[:cut]).reasons == {Reason.MALFORMED}, cut

@@ -344,3 +344,15 @@ def test_short_packages_and_objects(size: int) -> None:
     made = ole1("Package", whole)
     inside = ole_object(made[:size])
     assert inside is None or inside.class_name == "Package"
+
+
+def test_a_directory_that_is_cut_short_is_told() -> None:
+    """Cut within the directory: entries that nobody can read any more may be anything."""
+    whole = ole({"Folder/stream": b"x" * 700, "other": b"text"})
+    cuts = 0
+    for cut in range(512, len(whole), 128):
+        got = read(whole[:cut])
+        complete = {b"x" * 700, b"text"} <= set(got.contents)
+        assert complete or got.reasons == {Reason.MALFORMED}, cut
+        cuts += not complete
+    assert cuts > 10
