@@ -110,8 +110,8 @@ class Child:
     def end(self) -> tuple[int, str]:
         """Its exit status (negative: the signal) and what it wrote to standard error. Ends it where it still runs."""
         process = self._process
-        if process.returncode is None:
-            if self._out.read(1):  # it wants to say more than we hear
+        if self in _running:  # also one that is dead: whoever looked for it (`Popen.kill` does) left the rest to us
+            if process.returncode is None and self._out.read(1):  # it wants to say more than we hear
                 process.kill()
             self._out.close()
             process.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 import subprocess
 import sys
@@ -236,6 +237,19 @@ def test_a_child_process_dies_with_its_reader() -> None:
     with Child(within_bounds(sys.executable, "-c", "while True: print('x' * 65536)"), store) as child:
         child.read_exactly(100)
     assert child.end()[0] != 0 and not children._running
+
+
+def test_a_child_process_that_ended_before_its_reader_gives_up_is_forgotten() -> None:
+    """It is dead already when it is to be killed; eight that are not forgotten would be the last."""
+    descriptors = len(os.listdir("/proc/self/fd"))
+    store = PartStore.of(b"x")
+    for _ in range(3):
+        with pytest.raises(Stop), Child(["/bin/echo", "a word"], store) as child:
+            os.waitid(os.P_PID, child._process.pid, os.WEXITED | os.WNOWAIT)
+            raise Stop(Reason.OVER_LIMIT, "enough")
+        assert not children._running
+    store.close()
+    assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
 def test_there_are_not_too_many_child_processes(monkeypatch: pytest.MonkeyPatch) -> None:
