@@ -88,13 +88,15 @@ class OfficeXmlFormat:
 class OfficeXmlDecoder:
     """One XML file."""
 
-    __slots__ = ("_context", "_field", "_members", "_told")
+    __slots__ = ("_context", "_disguised", "_field", "_members", "_told")
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._members = Members(context)
         self._field = ""
         """Instruction of the field that is open, as far as it was read."""
+        self._disguised = 0
+        """Instructions with a comment in them; in honest documents that is none."""
         self._told: set[tuple[str, str]] = set()
 
     def read(self, store: PartStore) -> Iterator[PartEvent]:
@@ -151,9 +153,14 @@ class OfficeXmlDecoder:
     ) -> Iterator[tuple[str, str]]:
         """What one element says: a kind of anomaly and its detail."""
         if name == b"instrText":
-            if data[at : at + 4] in (b"<!--", b"<![C", b"<?"):  # text in disguise
-                end = data.find(b"</", at, at + FIELD_MAX)
-                text = _NOISE.sub(b"", data[at : end if end >= 0 else at])
+            behind = at + len(text)
+            if (
+                data[behind : behind + 4] in (b"<!--", b"<![C") or data[behind : behind + 2] == b"<?"
+            ):  # text in disguise
+                self._disguised += 1
+                if self._disguised > UNENDED_MAX:
+                    self._context.gate.stop("comments in the fields of an XML file")
+                text = _NOISE.sub(b"", data[at : at + TAG_MAX]).partition(b"</")[0]
             yield from self._instruction(_text(text))
         elif name == b"fldSimple":
             self._field = ""

@@ -94,6 +94,9 @@ def test_evasion_89_xml_in_other_encodings(charset: str) -> None:
         ("&#68;&#x44;EAUTO c:\\\\a.exe",),
         ("<!-- x -->DDEAUTO c:\\\\a.exe",),
         ("<![CDATA[DDEAUTO c:\\\\a.exe]]>",),
+        ("D<!-- x -->DE c:\\\\a.exe",),
+        ("D<!-- </w:instrText> -->D<?x y?>E c:\\\\a.exe",),
+        ("D<!--" + "x" * 9000 + "-->DE c:\\\\a.exe",),
         ("QUOTE 68 68 69 65 85 84 79 ", " c:\\\\a.exe"),
     ],
 )
