@@ -16,6 +16,11 @@ from icapscan.unwrap.gate import Gate
 
 XML_MAX = 48 * MIB
 """Bytes of XML that are parsed; parts that hold nothing of interest are not."""
+TAG_MAX = 1 * MIB
+"""Bytes of one tag: the parser makes objects of all its attributes at once."""
+FOUND_MAX = 200_000
+"""Elements of one part that are kept, some 500 bytes each. A book has some ten thousand fields."""
+_CHUNK = 64 * 1024
 _STEP = 4096
 """Elements between two looks at the clock."""
 _TAG = re.compile(rb"<(?:[^<>\"']++|\"[^\"]*+\"|'[^']*+')*+>")
@@ -142,7 +147,11 @@ class _Parse:
         parser.CharacterDataHandler = self._text
         parser.StartDoctypeDeclHandler = self._doctype
         try:
-            parser.Parse(data, True)
+            for at in range(0, len(data), _CHUNK):
+                parser.Parse(data[at : at + _CHUNK], False)
+                if at - parser.CurrentByteIndex > TAG_MAX:
+                    raise CannotSanitize("A tag of an XML part is too long.")
+            parser.Parse(b"", True)
         except expat.ExpatError as error:
             raise CannotSanitize(f"An XML part is damaged: {error}.") from None
 
@@ -169,6 +178,8 @@ class _Parse:
                 raise CannotSanitize("A tag of an XML part was not found.")
             element = Element(name, attributes, start, tag.end(), parent)
             self.found.append(element)
+            if len(self.found) > FOUND_MAX:
+                raise CannotSanitize("There is too much in an XML part that is to be looked at.")
         stack.append(element)
 
     def _end(self, name: str) -> None:

@@ -203,6 +203,11 @@ def test_floods_end() -> None:
     uses = "".join(f'<o:OLEObject r:id="rId{number}"/>' for number in range(1, 20_001))
     data = docx({"word/document.xml": body(uses), "word/_rels/document.xml.rels": links})
     assert document(cleaned(data)) == body("")
+    field = "<w:instrText>DDE x</w:instrText>"
+    for attributes, fields, cleans in ((20_000, 1000, True), (200_000, 1, False), (1, 250_000, False)):
+        tag = " ".join(f'a{number}=">"' for number in range(attributes))
+        data = docx({"word/document.xml": body(f"<w:x {tag}/>" + field * fields)})
+        assert (cleaned(data) is not None) is cleans
     soon = CleanOptions(limits=Limits(seconds=1e-9))
     assert cleaned(data, options=soon) is None
 
