@@ -15,6 +15,7 @@ from icapscan.unwrap.embedded_search import Found, Kind
 from icapscan.unwrap.events import PartBegin, PartData, PartEnd, PartEvent, PartFailed
 from icapscan.unwrap.gate import Gate
 from icapscan.unwrap.names import readings
+from icapscan.unwrap.openpgp import ARMORED
 from icapscan.unwrap.transfer import Base64, Doubt
 
 _STEP = 64 * KIB
@@ -27,6 +28,8 @@ _NOT_SPELLED = {
     Kind.HEX: re.compile(rb"[^0-9a-fA-F]"),
     Kind.ESCAPES: re.compile(rb"(?:\\(?![xX]|\Z)|[^0-9a-fA-FxX\\])"),
 }
+_ARMOR_END = re.compile(rb"\n=|-")
+"""The checksum, or the last line."""
 _LAST_LINE = re.compile(rb"=(?=\r?\n)")
 _INDENT = re.compile(rb"\n[ \t]+\Z")
 _UU_LINES = re.compile(rb"(?:[ -`]{0,90}\r?\n)*+")
@@ -76,9 +79,9 @@ class _Part:
         if self._begun:
             yield PartEnd(self._key)
 
-    def fail(self, detail: str, reason: Reason = Reason.MALFORMED) -> Iterator[PartEvent]:
+    def fail(self, detail: str) -> Iterator[PartEvent]:
         if self._begun:
-            yield PartFailed(self._key, reason, detail)
+            yield PartFailed(self._key, Reason.MALFORMED, detail)
 
 
 class UuSink:
@@ -234,7 +237,7 @@ class Base64Sink:
 
 
 class OpenPgpSink:
-    """An armored message, up to its last line. What is in it cannot be seen."""
+    """An armored message (RFC 9580 6.2) up to its last line: a part that is opened as a message in turn."""
 
     __slots__ = ("_part", "_stream")
 
@@ -243,18 +246,18 @@ class OpenPgpSink:
         self._stream = Base64()
 
     def end(self, data: bytes, at: int, final: bool) -> tuple[int, int, bool]:
-        stop = data.find(b"-", at)
-        stop = stop if stop >= 0 else len(data)
-        return stop, stop, final or stop < len(data)
+        found = _ARMOR_END.search(data, at)
+        if found is not None:
+            return found.start(), found.start(), True
+        keep = len(data) if final else max(at, len(data) - 1)
+        return keep, keep, final
 
     def feed(self, data: bytes) -> Iterator[PartEvent]:
         return self._part.give(self._stream.feed(data))
 
     def finish(self) -> Iterator[PartEvent]:
         yield from self._part.give(self._stream.finish())
-        yield from self._part.fail(
-            "An OpenPGP message: encrypted, or packed in a way that is not opened here.", Reason.ENCRYPTED
-        )
+        yield from self._part.close()
 
 
 class SpelledSink:
@@ -334,6 +337,8 @@ def sink(found: Found, key: str, gate: Gate, unstuff: bool = False, to_padding: 
     """What takes the thing that was found."""
     names = readings(found.name.strip(b' \t"')) if found.name else []
     media_type = found.media_type.decode("latin-1").strip().lower() or None
+    if found.kind is Kind.OPENPGP:
+        media_type = ARMORED
     part = _Part(PartBegin(key, names[0] if names else None, media_type, names=tuple(names[1:])), gate)
     if found.kind is Kind.UUENCODE:
         return UuSink(part)

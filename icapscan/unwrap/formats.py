@@ -23,6 +23,7 @@ from icapscan.unwrap.mime import MIME, UNDECLARED, looks_like_text
 from icapscan.unwrap.office_xml import OfficeXmlFormat
 from icapscan.unwrap.ole import OleFormat
 from icapscan.unwrap.onenote import OneNoteFormat
+from icapscan.unwrap.openpgp import ARMORED, OPENPGP
 from icapscan.unwrap.pdf import PdfFormat
 from icapscan.unwrap.quoted import QUOTED
 from icapscan.unwrap.rtf import RtfFormat
@@ -161,6 +162,7 @@ FORMATS: tuple[Entry, ...] = (
     Entry(URLENCODED, types=(URLENCODED_TYPE,)),
     Entry(TNEF, TNEF.prefixes),
     Entry(SMIME, SMIME.prefixes),
+    Entry(OPENPGP, OPENPGP.prefixes, types=(ARMORED,)),
     # archives
     Entry(ZipFormat(), needs=(b"PK\3\4", b"PK\5\6")),  # always: a zip may begin anywhere
     Entry(TarFormat(), least=512),  # always: its magic does not stand at the start, and old ones have none

@@ -49,6 +49,7 @@ MAKERS: dict[str, Callable[[], Iterable[bytes]]] = {
     "transfer_base64": mail.base64s, "transfer_quoted": mail.quoteds, "transfer_uu": mail.uus,
     "transfer_yenc": mail.yencs, "transfer_binhex": mail.binhexes, "quoted": mail.undeclared, "charset": mail.charsets,
     "mbox": mail.mboxes, "urlencoded": mail.forms, "tnef": mail.tnefs, "smime": mail.smimes,
+    "openpgp": mail.openpgps,
     "zip": archives.zips, "tar": archives.tars, "single": archives.compressed, "codings": archives.coded,
     "warc": archives.warcs, "sis": archives.installations, "selfextract": archives.programs, "closed": archives.closed,
     "libarchive": archives.library_archives, "sevenzip": archives.seven,

@@ -92,6 +92,13 @@ def smimes() -> Iterable[bytes]:
                      coders.der(0xA0, coders.der(0x30, coders.der(2, b"\0"), coders.der(0x30), inner)))  # fmt: skip
 
 
+def openpgps() -> Iterable[bytes]:
+    for how in range(4):
+        yield coders.openpgp(EVIL, how)
+        yield coders.openpgp(EVIL, how, old=True, pieces=4)
+    yield coders.packet(1, b"\3" + bytes(8) + b"\1" + bytes(99)) + coders.packet(18, b"\1" + bytes(99))
+
+
 def base64s() -> Iterable[bytes]:
     return (b64encode(EVIL), samples_mime.EICAR_BASE64, b"QUJD=\r\nREVG", b"QUI=QUI=", b"QU-_\n\nQUI")
 

@@ -44,7 +44,7 @@ MAILS = (
 TEXTS = (Declared(), Declared(media_type="text/html"), Declared(("a.txt",), "text/plain", "utf-7"))
 MESSAGE, TEXT = entries("mime", "multipart"), entries("text")
 QUOTED, CHARSET, MBOX = entries("quoted"), entries("charset"), entries("mbox")
-URLENCODED, TNEF, SMIME = entries("urlencoded"), entries("tnef"), entries("smime")
+URLENCODED, TNEF, SMIME, OPENPGP = entries("urlencoded"), entries("tnef"), entries("smime"), entries("openpgp")
 
 
 def mime(data: bytes) -> None:
@@ -272,6 +272,14 @@ def smime(data: bytes) -> None:
         assert told is not None and (not data or told.contents == {data}) and not told.failures
 
 
+def openpgp(data: bytes) -> None:
+    """OpenPGP: sound; literal data comes out, however it is packed and cut into pieces."""
+    every(data, OPENPGP)
+    for how in range(4):
+        told = oracle.check(OPENPGP[0], coders.openpgp(data, how, pieces=len(data) % 9))
+        assert told is not None and told.contents == {data} and not told.failures
+
+
 MAIL = (
     Target(mime, FIELDS, lines, 16 * KIB, ("mime", "multipart"), corpus=("mime", "mime-evasion")),
     Target(header, FIELDS, lines, 4 * KIB, corpus=("mime-filename",)),
@@ -292,4 +300,6 @@ MAIL = (
     Target(smime, (b"\x30\x80", b"\0\0", b"\x24\x80", b"\x04\x82", b"\xa0\x80",
                    bytes.fromhex("06092a864886f70d010702")),
            near_words, 8 * KIB, ("smime",)),
+    Target(openpgp, (b"\x85\1\x0c\3", b"\xa3\1", b"\xc8\xff", b"\xcbb", b"\x90\x0d\3", b"\xd2\xff", b"\xe5", b"\2\x78"),
+           near_words, 8 * KIB, ("openpgp",)),
 )  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import binascii
+import bz2
+import zlib
 from base64 import b64encode
 
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
@@ -123,3 +125,37 @@ def properties(*values: tuple[int, int, bytes]) -> bytes:
         out += kind.to_bytes(2, "little") + tag.to_bytes(2, "little") + (1).to_bytes(4, "little")
         out += len(value).to_bytes(4, "little") + value + bytes(-len(value) % 4)
     return bytes(out)
+
+
+def packet(kind: int, body: bytes, *, old: bool = False, pieces: int = 0) -> bytes:
+    """One OpenPGP packet, in the old form or the new one, or in pieces of a power of two."""
+    if old:
+        return bytes([0x80 | kind << 2 | 2]) + len(body).to_bytes(4, "big") + body
+    out = bytes([0xC0 | kind])
+    while pieces and len(body) > 1 << pieces:
+        out += bytes([224 + pieces]) + body[: 1 << pieces]
+        body = body[1 << pieces :]
+    return out + b"\xff" + len(body).to_bytes(4, "big") + body
+
+
+def openpgp(data: bytes, how: int = 1, *, signed: bool = True, old: bool = False, pieces: int = 0) -> bytes:
+    """A message: literal data, signed in one pass, and packed by algorithm ``how`` (0 for not at all)."""
+    message = packet(11, b"b" + b"\5a.com" + bytes(4) + data, old=old, pieces=pieces)
+    if signed:
+        one_pass = packet(4, b"\3\0\x08\1" + bytes(8) + b"\1", old=False)
+        message = one_pass[:1] + b"\x0d" + one_pass[6:] + message + packet(2, bytes(20), old=old)
+    if not how:
+        return message
+    packers = {1: lambda plain: zlib.compress(plain)[2:-4], 2: zlib.compress, 3: bz2.compress}
+    return (
+        packet(8, bytes([how]) + packers[how](message), pieces=pieces)
+        if not old
+        else (b"\xa3" + bytes([how]) + packers[how](message))
+    )
+
+
+def armored(data: bytes, kind: bytes = b"MESSAGE") -> bytes:
+    """ASCII armor."""
+    lines = b64encode(data)
+    text = b"\n".join(lines[at : at + 64] for at in range(0, len(lines), 64))
+    return b"-----BEGIN PGP %s-----\nVersion: x\n\n%s\n=abcd\n-----END PGP %s-----\n" % (kind, text, kind)
