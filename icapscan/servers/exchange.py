@@ -282,8 +282,9 @@ class ScanExchange(CopyingExchange):
     def _adapted_reply(self, adapted: Adapted, decision: Decision, verdict: Verdict, trailers: bytes) -> Reply:
         """The adapted message: all of it, or a 206 with what stands before the last change."""
         now, virgin, store = self._now, self._scan, adapted.scan.store
-        assert now.head is not None and virgin is not None
-        fields = replies.sanitized_fields(decision, verdict)
+        assert now.head is not None and now.route is not None and virgin is not None
+        profile, file = now.route.profile, self._name.encode("utf-8", "replace")
+        fields = replies.sanitized_fields(decision, verdict, file=file, profile=profile)
         heads = self.heads(store.size)
         if now.head.method == b"RESPMOD":
             heads = HttpHeads(None, http_rewrite.rewritten(heads.res_hdr or b"", store.size, adapted.name))
@@ -298,7 +299,7 @@ class ScanExchange(CopyingExchange):
                 return Reply(206, "206 sanitize", fields, heads, self._prefix, unchanged, trailers)
             except StoreFull:
                 pass  # the whole is there already
-        return Reply(200, "200 sanitize", fields, heads, store, trailers=trailers)
+        return Reply(profile.adapted, f"{profile.adapted} sanitize", fields, heads, store, trailers=trailers)
 
     def request_head(self) -> bytes | None:
         return self._whole_asked or self._now.heads.req_hdr
@@ -342,14 +343,14 @@ class ScanExchange(CopyingExchange):
         now.reference = now.reference or secrets.token_hex(4)
         accept = http_head.look(now.heads.req_hdr).get(b"accept-language", b"")
         page = now.generation.render_page(accept, decision, verdict, now.url, now.reference)
-        assert self._now.route is not None
-        violations = self._now.route.settings.violations
+        assert now.route is not None
+        violations, profile = now.route.settings.violations, now.route.profile
         file = self._name.encode("utf-8", "replace")
-        fields = replies.block_fields(decision, verdict, file=file, violations=violations)
+        fields = replies.block_fields(decision, verdict, file=file, violations=violations, profile=profile)
         date = self._now.stationery.date
         defer = decision.action is Action.DEFER
-        said = replies.verdict_fields(decision, verdict)
-        head = replies.block_head(page.html, page.language, date, VIA, said, defer=defer)
+        said, reason = replies.verdict_fields(decision, verdict, profile=profile), profile.page_reason(decision.cause)
+        head = replies.block_head(page.html, page.language, date, VIA, said, defer=defer, reason=reason)
         return Reply(200, "200 defer" if defer else "200 block", fields, HttpHeads(None, head), page.html)
 
     def close(self) -> None:

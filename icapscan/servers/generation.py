@@ -11,6 +11,7 @@ from msgspec import Struct
 from icapscan.findings import Verdict
 from icapscan.pipeline import Scanner
 from icapscan.policy.decide import Decision, Policy
+from icapscan.servers.profiles import PROFILES, Profile
 from icapscan.servers.sanitizing import Sanitizer
 from icapscan.servers.settings import ServiceSettings, Settings
 from icapscan.servers.stationery import Stationery
@@ -24,6 +25,8 @@ class Service(Struct, frozen=True):
     methods: frozenset[bytes]
     echo: bool
     """It copies back and scans nothing."""
+    profile: Profile
+    """How it speaks of what was found."""
 
 
 class Page(Struct, frozen=True):
@@ -99,7 +102,8 @@ def routes(settings: Settings) -> dict[bytes, Service]:
     """Normal URI path to service: each by its name and its aliases (PROTOCOL S27, E)."""
     table: dict[bytes, Service] = {}
     for name, service in settings.services.items():
-        route = Service(name, service, frozenset(method.encode() for method in service.methods), service.kind == "echo")
+        methods = frozenset(method.encode() for method in service.methods)
+        route = Service(name, service, methods, service.kind == "echo", PROFILES[service.profile])
         for alias in (name, *service.aliases):
             table[b"/" + alias.encode() if alias else b""] = route
     return table

@@ -5,7 +5,7 @@
 | allow, 204 permitted | 204 | 204 |
 | allow | 200 + virgin request | 200 + virgin response |
 | sanitize, 206 permitted | 206 + adapted request, as far as it changed | 206 + adapted response |
-| sanitize | 200 + adapted request | 200 + adapted response |
+| sanitize | 200 (or as the profile has it) + adapted request | the same + adapted response |
 | block | 200 + HTTP 403 page | 200 + HTTP 403 page |
 | defer | 200 + HTTP 503 page with Retry-After | the same |
 | error | 500 (failed) or 503 (too slow) | the same |
@@ -23,11 +23,13 @@ from msgspec import Struct
 
 from icapscan.findings import Level, Verdict
 from icapscan.policy.decision import Action, Cause, Decision
+from icapscan.servers.profiles import GENERIC, Outcome, Profile, hit_lines, printable
 from icapscan.store import PartStore
 from icapscan.wire.icap_events import HttpHeads
 
 REASONS = {
     200: b"OK",
+    201: b"Created",
     206: b"Partial Content",
     204: b"No modifications needed",
     400: b"Bad request",
@@ -67,7 +69,7 @@ NO_CONTENT = Reply(204, "204")
 
 def error(status: int, detail: str, *, close: bool = True) -> Reply:
     """An ICAP error. ``detail`` goes to the log; the peer reads the status and the same plain sentence."""
-    said = _printable(detail)
+    said = printable(detail)
     fields = b"X-Response-Desc: %s\r\n" % said if said else b""
     if status == 503:
         fields += b"Retry-After: 1\r\n"
@@ -84,74 +86,61 @@ def failure(decision: Decision, verdict: Verdict) -> Reply:
     return error(status, sentence, close=False)
 
 
-_TYPES = {Cause.INFECTED: 0, Cause.SUSPICIOUS: 1, Cause.MACRO: 1, Cause.RULE: 1}
-"""X-Infection-Found Type: 0 virus, 1 mail policy, 2 container that could not be looked into (draft-stecher 4.5)."""
-_CONTAINER = 2
-_NAMED = frozenset({Cause.INFECTED, Cause.SUSPICIOUS})
-"""Causes with the name of a finding."""
 DEFER_SECONDS = 300
 """Retry-After of a deferred body. Mail relays by themselves wait some minutes to half an hour (RFC 5321 4.5.4.1)."""
 
 
-def verdict_fields(decision: Decision, verdict: Verdict, *, file: bytes = b"", violations: bool = False) -> bytes:
+def verdict_fields(
+    decision: Decision, verdict: Verdict, *, file: bytes = b"", violations: bool = False, profile: Profile = GENERIC
+) -> bytes:
     """Field lines for a body that was not plainly clean (PROTOCOL S96-S103).
 
     A passed body gets only fields of our own: some clients take the mere presence of a standard one as a hit.
     """
     if decision.action is Action.ALLOW:
-        tags = b"X-Icapscan-Tag: %s\r\n" % _printable(", ".join(decision.tags)) if decision.tags else b""
+        tags = _tags(decision)
         if verdict.level is Level.CLEAN:
             return tags
         reason = f"; reason={verdict.reason.value}" if verdict.reason else ""
         name = f"; name={verdict.name}" if verdict.name else ""
-        return b"X-Icapscan-Verdict: %s\r\n%s" % (_printable(f"{verdict.level.word}{reason}{name}"), tags)
-    threat = threat_name(decision, verdict)
-    kind = _TYPES.get(decision.cause, _CONTAINER)
-    lines = b"X-Infection-Found: Type=%d; Resolution=2; Threat=%s;\r\n" % (kind, threat)
-    if violations:
-        named = _printable(file.decode("latin-1")).replace(b":", b"_") or b"-"
-        lines += b"X-Violations-Found: 1\r\n\t%s\r\n\t%s\r\n\t0\r\n\t2\r\n" % (named, threat)
-    if decision.cause in _NAMED:
-        lines += b"X-Virus-ID: %s\r\n" % threat
-    return lines
-
-
-def sanitized_fields(decision: Decision, verdict: Verdict) -> bytes:
-    """Field lines for a body from which what was bad was taken out: Resolution 1, repaired (PROTOCOL S97).
-
-    Without X-Virus-ID, whose mere presence some clients take for a hit: what they get is clean.
-    """
-    kind, threat = _TYPES.get(decision.cause, _CONTAINER), threat_name(decision, verdict)
-    tags = b"X-Icapscan-Tag: %s\r\n" % _printable(", ".join(decision.tags)) if decision.tags else b""
-    return b"X-Infection-Found: Type=%d; Resolution=1; Threat=%s;\r\nX-Response-Info: Modified\r\n%s" % (
-        kind,
-        threat,
-        tags,
+        return b"X-Icapscan-Verdict: %s\r\n%s" % (printable(f"{verdict.level.word}{reason}{name}"), tags)
+    return hit_lines(
+        profile, _outcome(decision), decision, verdict, file=file, violations=violations, about_reply=False
     )
 
 
-def block_fields(decision: Decision, verdict: Verdict, *, file: bytes = b"", violations: bool = False) -> bytes:
+def sanitized_fields(decision: Decision, verdict: Verdict, *, file: bytes = b"", profile: Profile = GENERIC) -> bytes:
+    """Field lines for a body from which what was bad was taken out: Resolution 1, repaired (PROTOCOL S97)."""
+    return hit_lines(profile, Outcome.SANITIZED, decision, verdict, file=file) + _tags(decision)
+
+
+def block_fields(
+    decision: Decision, verdict: Verdict, *, file: bytes = b"", violations: bool = False, profile: Profile = GENERIC
+) -> bytes:
     """`verdict_fields` and what is said once about the whole reply (PROTOCOL S101)."""
-    lines = verdict_fields(decision, verdict, file=file, violations=violations)
-    info = b"Deferred" if decision.action is Action.DEFER else b"Blocked"
-    return b"%sX-Response-Info: %s\r\nX-Response-Desc: %s\r\n" % (lines, info, threat_name(decision, verdict))
+    return hit_lines(profile, _outcome(decision), decision, verdict, file=file, violations=violations)
 
 
-def threat_name(decision: Decision, verdict: Verdict) -> bytes:
-    """The name in a header: ASCII without separators, at most 128 bytes (PROTOCOL S96, D106)."""
-    if decision.cause is Cause.RULE:
-        return b"Policy.%s" % (_UNSAFE_NAME.sub("_", decision.rule).encode("ascii")[:100] or b"rule")
-    if decision.cause is Cause.MACRO:
-        return b"Policy.macro"
-    if decision.cause not in _NAMED:
-        reason = decision.reason.value if decision.reason else "unknown"
-        return b"Unscanned.%s" % reason.encode()
-    return _UNSAFE_NAME.sub("_", verdict.name or "unknown").encode("ascii")[:128] or b"unknown"
+def _outcome(decision: Decision) -> Outcome:
+    return Outcome.DEFERRED if decision.action is Action.DEFER else Outcome.BLOCKED
 
 
-def block_head(page: bytes, language: bytes, date: bytes, via: bytes, fields: bytes, *, defer: bool = False) -> bytes:
+def _tags(decision: Decision) -> bytes:
+    return b"X-Icapscan-Tag: %s\r\n" % printable(", ".join(decision.tags)) if decision.tags else b""
+
+
+def block_head(
+    page: bytes,
+    language: bytes,
+    date: bytes,
+    via: bytes,
+    fields: bytes,
+    *,
+    defer: bool = False,
+    reason: bytes = b"Forbidden",
+) -> bytes:
     """The HTTP head of a block page (PROTOCOL S93, S94, S102), or of one that says: try again later."""
-    status = b"503 Service Unavailable\r\nRetry-After: %d" % DEFER_SECONDS if defer else b"403 Forbidden"
+    status = b"503 Service Unavailable\r\nRetry-After: %d" % DEFER_SECONDS if defer else b"403 %s" % reason
     return (
         b"HTTP/1.1 %s\r\nDate: %s\r\nContent-Type: text/html; charset=utf-8\r\nContent-Language: %s\r\n"
         b"Content-Length: %d\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n%sVia: %s\r\n\r\n"
@@ -160,11 +149,5 @@ def block_head(page: bytes, language: bytes, date: bytes, via: bytes, fields: by
 
 
 Method = Literal["REQMOD", "RESPMOD"]
-_UNSAFE_NAME = re.compile(r"[^A-Za-z0-9._:/()\[\]+@!-]")
-_UNPRINTABLE = re.compile(rb"[^\x20-\x7e]")
 _UNFOLDED = re.compile(rb"X-Violations-Found:[^\r\n]*\r\n(?:\t[^\r\n]*\r\n)*")
 """The folded field stays in the ICAP head only."""
-
-
-def _printable(text: str) -> bytes:
-    return _UNPRINTABLE.sub(b"?", text.encode("utf-8", "replace"))[:512]

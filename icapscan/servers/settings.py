@@ -76,14 +76,16 @@ class ServiceSettings(Struct, frozen=True, forbid_unknown_fields=True):
     options_ttl: Seconds = 3600.0
     traffic: Literal["auto", "web", "mail"] = "auto"
     """What comes here, for `icapscan.policy`. ``auto``: as the request says, which a stranger may have written."""
+    profile: Literal["generic", "trend", "symantec", "mcafee", "kaspersky", "clearswift"] = "generic"
+    """The product whose clients read the answers: `icapscan.servers.profiles`, docs/profiles.md."""
     violations: bool = False
     """Add X-Violations-Found to blocked answers. Its folded lines upset line-oriented clients."""
 
 
 SCAN_ALIASES = (
     "", "srv_clamav", "virus_scan", "squidclamav", "scan", "respmod", "reqmod", "RESPMOD", "req", "resp", "av/respmod",
-    "av/reqmod", "wwreqmod", "wwrespmod", "interscan", "sandblast", "SYMCScanResp-AV", "SYMCScanReq-AV", "AVSCANRESP",
-    "AVSCANREQ", "OMSScanReq-AV", "OMSScanResp-AV",
+    "av/reqmod", "wwreqmod", "wwrespmod", "interscan", "sandblast", "SYMCScanResp-AV", "SYMCScanReq-AV",
+    "SYMCScanRespEx-AV", "AVSCANRESP", "AVSCANREQ", "OMSScanReq-AV", "OMSScanResp-AV",
 )  # fmt: skip
 """Paths that ICAP clients use by default (PROTOCOL section E)."""
 

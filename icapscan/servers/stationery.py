@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from icapscan import __version__
+from icapscan.servers.profiles import PROFILES
 from icapscan.servers.replies import REASONS
 from icapscan.servers.settings import ServiceSettings
 from icapscan.wire.encapsulated import NO_BODY, BodyKind, Encapsulated
@@ -103,6 +104,7 @@ class Stationery:
 
 def options_fields(name: str, service: ServiceSettings, connections: int, *, partial: bool = False) -> bytes:
     """What a service says about itself, without the fields that every answer has."""
+    allow_out = PROFILES[service.profile].allow_out if service.kind == "scan" else b""
     lines: Mapping[bytes, bytes] = {
         b"Methods": ", ".join(sorted(service.methods, reverse=True)).encode(),
         b"Service": SERVER,
@@ -113,6 +115,7 @@ def options_fields(name: str, service: ServiceSettings, connections: int, *, par
         b"Preview": b"%d" % service.preview,
         b"Transfer-Preview": b"*",
         b"X-Include": b"X-Client-IP, X-Client-Username, X-Authenticated-User, X-Authenticated-Groups, X-Subscriber-ID",
+        **({b"X-Allow-Out": allow_out} if allow_out else {}),
     }
     return Fields.compose(lines.items()).raw
 
