@@ -47,7 +47,8 @@ _ATTRIBUTE = re.compile(rb"([\w.:\-]+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)')")
 _DDE = re.compile(r"(?<![A-Za-z0-9])DDE(?:AUTO)?(?![A-Za-z0-9])", re.I)
 _QUOTE = re.compile(r"QUOTE((?:\s+\d{1,3})+)", re.I)
 _FORMULA = re.compile(r"^=\s*[+\-@=]*\s*'?[A-Za-z][\w. \\/:%-]{0,60}'?\|", re.S)
-_NOISE = re.compile(rb"<!--.*?-->|<!\[CDATA\[|\]\]>|<\?.*?\?>", re.S)
+_NOISE = re.compile(rb"<!--|<!\[CDATA\[|\]\]>|<\?")
+_NOISE_ENDS = {b"<!--": b"-->", b"<?": b"?>"}
 _RELATIONS = {
     "attachedTemplate": "external-template",
     "oleObject": "external-object",
@@ -160,7 +161,7 @@ class OfficeXmlDecoder:
                 self._disguised += 1
                 if self._disguised > UNENDED_MAX:
                     self._context.gate.stop("comments in the fields of an XML file")
-                text = _NOISE.sub(b"", data[at : at + TAG_MAX]).partition(b"</")[0]
+                text = _plain(data[at : at + TAG_MAX]).partition(b"</")[0]
             yield from self._instruction(_text(text))
         elif name == b"fldSimple":
             self._field = ""
@@ -194,6 +195,30 @@ class OfficeXmlDecoder:
         if found is not None:
             yield "dde", plain[found.start() :].strip()[:200]
             self._field = ""
+
+
+def _plain(text: bytes) -> bytes:
+    """``text`` without comments, processing instructions and the marks of CDATA, as far as a field may need it.
+
+    In one go, however many there are, and however many do not end.
+    """
+    out, at, size = [], 0, 0
+    endless: set[bytes] = set()
+    for mark in _NOISE.finditer(text):
+        if mark.start() < at or mark[0] in endless:
+            if mark.start() - at + size > 2 * FIELD_MAX:
+                break
+            continue
+        end = _NOISE_ENDS.get(mark[0], b"")
+        stop = text.find(end, mark.end())
+        if stop < 0:
+            endless.add(mark[0])
+            continue
+        out.append(text[at : mark.start()])
+        size += len(out[-1])
+        at = stop + len(end)
+    out.append(text[at:])
+    return b"".join(out)
 
 
 def _relation(given: dict[str, str]) -> Iterator[tuple[str, str]]:

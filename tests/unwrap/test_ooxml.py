@@ -200,3 +200,9 @@ def test_evasion_89_a_document_with_a_template_from_elsewhere() -> None:
 def test_a_plain_document_says_nothing() -> None:
     got = walk(docx({}), limits=Limits())
     assert not got.anomalies and not got.failures
+
+
+def test_a_flood_of_comments_in_fields_is_read_in_one_go() -> None:
+    """Each of a thousand fields is looked at behind its comments; one that never ends is text, looked for once."""
+    text = word("<w:instrText>D<!-- x -->DE<?y?>AUT<![CDATA[O]]> a</w:instrText>" + "<w:instrText>x<!--" * 900)
+    assert ("dde", "DDEAUTO a") in kinds(text + "<!--" * 50_000)
