@@ -17,7 +17,18 @@ from tests.conftest import ROOT
 Figures = dict[str, Any]
 _SUMS = ("executions", "seconds", "cpu_seconds")
 _PEAKS = ("peak_rss_mib", "slowest_seconds")
-_TITLES = ("target", "seconds", "executions", "per second", "edges", "features", "peak RSS", "slowest", "open findings")
+_TITLES = (
+    "target",
+    "seconds",
+    "CPU",
+    "inputs",
+    "per second",
+    "edges",
+    "features",
+    "peak RSS",
+    "slowest",
+    "open findings",
+)
 _BEGIN, _END = "<!-- figures: python -m tests.fuzz.figures -->\n", "<!-- end of figures -->"
 
 
@@ -45,7 +56,7 @@ def row(one: Figures) -> tuple[str, ...]:
     """One line of a table."""
     seconds = one["seconds"]
     rate = f"{one['executions'] / seconds:,.0f}" if seconds else "-"
-    cells = [one["target"], f"{seconds:,.0f}", f"{one['executions']:,}", rate]
+    cells = [one["target"], f"{seconds:,.0f}", f"{one['cpu_seconds']:,.0f}", f"{one['executions']:,}", rate]
     cells += [f"{one['coverage']:,}", f"{one['features']:,}", f"{one.get('peak_rss_mib', 0)} MiB"]
     return *cells, f"{one.get('slowest_seconds', 0):.2f} s", str(len(one["crashes"]))
 
@@ -63,8 +74,8 @@ def table(told: list[Figures]) -> Table:
 def markdown(told: list[Figures]) -> str:
     """The figures for the documentation."""
     lines = [_TITLES, ("---",) + ("--:",) * (len(_TITLES) - 1), *map(row, told)]
-    hours = sum(one["seconds"] for one in told) / 3600
-    total = f"\n{sum(one['executions'] for one in told):,} inputs in {hours:.1f} hours.\n"
+    hours, cpu = (sum(one[key] for one in told) / 3600 for key in ("seconds", "cpu_seconds"))
+    total = f"\n{sum(one['executions'] for one in told):,} inputs in {hours:.1f} hours, {cpu:.1f} of the processor.\n"
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines) + total
 
 

@@ -92,12 +92,13 @@ class Meter:
 
     def save(self) -> None:
         """What was done so far."""
-        used = resource.getrusage(resource.RUSAGE_SELF)
+        used, children_used = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = sum(one.ru_utime + one.ru_stime for one in (used, children_used))
         told = {
             "target": self.target.name,
             "executions": self.runs,
             "seconds": round(self.awake, 1),
-            "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
+            "cpu_seconds": round(cpu, 1),
             "peak_rss_mib": used.ru_maxrss // 1024,
             "slowest_seconds": round(self.slowest, 3),
             "crashes": self.crashes,

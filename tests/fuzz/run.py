@@ -59,7 +59,7 @@ class Job:
         try:
             told: dict[str, Any] = json.loads((self.folder / "stats.json").read_text())
         except FileNotFoundError:
-            told = {"target": self.target.name, "executions": 0, "seconds": 0.0, "crashes": {}}
+            told = {"target": self.target.name, "executions": 0, "seconds": 0.0, "cpu_seconds": 0.0, "crashes": {}}
         status = _STATUS.findall(log)
         told["coverage"], told["features"], told["inputs"] = map(int, status[-1][1:]) if status else (0, 0, 0)
         told["invariant"] = self.target.invariant

@@ -186,5 +186,5 @@ def test_figures_add_up(tmp_path: Path) -> None:
     figures.save(tmp_path / "f.json", [told])
     figures.save(tmp_path / "f.json", [told | {"crashes": {}, "peak_rss_mib": 50, "features": 30, "executions": 7}])
     one = json.loads((tmp_path / "f.json").read_text())["zip"]
-    assert figures.row(one) == ("zip", "5", "12", "2", "9", "30", "60 MiB", "0.50 s", "0")
-    assert "| zip | 5 | 12 |" in figures.markdown([one])
+    assert figures.row(one) == ("zip", "5", "4", "12", "2", "9", "30", "60 MiB", "0.50 s", "0")
+    assert "| zip | 5 | 4 | 12 |" in figures.markdown([one])
