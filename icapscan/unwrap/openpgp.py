@@ -34,21 +34,23 @@ class _Broken(Exception):
 class _Source:
     """Bytes pulled from an iterator as they are needed."""
 
-    __slots__ = ("_left", "_pieces")
+    __slots__ = ("_at", "_left", "_pieces")
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
         self._left = b""
+        self._at = 0
+        """What was taken of it."""
 
     def some(self, most: int) -> bytes:
         """At most so many bytes; none at the end."""
-        while not self._left:
+        while self._at == len(self._left):
             piece = next(self._pieces, None)
             if piece is None:
                 return b""
-            self._left = piece
-        data, self._left = self._left[:most], self._left[most:]
-        return data
+            self._left, self._at = piece, 0
+        start, self._at = self._at, min(self._at + most, len(self._left))
+        return self._left[start : self._at]
 
     def exactly(self, count: int) -> bytes:
         """So many bytes. Raises `_Broken` where there are fewer."""
@@ -61,9 +63,20 @@ class _Source:
         return data
 
     def rest(self) -> Iterator[bytes]:
-        """Everything that is left."""
-        while piece := self.some(_PIECE):
-            yield piece
+        """Everything that is left, in pieces of some size, however small those are that it comes in."""
+        held = bytearray()
+        try:
+            while piece := self.some(_PIECE):
+                held += piece
+                if len(held) >= _PIECE:
+                    yield bytes(held)
+                    held.clear()
+        except _Broken:
+            if held:
+                yield bytes(held)
+            raise
+        if held:
+            yield bytes(held)
 
 
 def _packet(source: _Source) -> tuple[int, _Source] | None:
