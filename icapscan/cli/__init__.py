@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from icapscan.cli.app import EXIT_USAGE, app
+from icapscan.cli.quarantine_app import quarantine_app
+
+app.add_typer(quarantine_app, name="quarantine")
 
 __all__ = ["main"]
 

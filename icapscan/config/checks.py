@@ -13,6 +13,8 @@ from icapscan.config.policy import check_policy
 from icapscan.config.sources import Sources
 from icapscan.errors import ConfigError
 from icapscan.policy.page import BlockPage
+from icapscan.quarantine.check import Mistake
+from icapscan.quarantine.check import check as check_quarantine
 from icapscan.sanitize.notice import Notices
 from icapscan.servers.settings import ServiceSettings, Settings
 
@@ -33,7 +35,7 @@ def check(settings: Settings, sources: Sources) -> None:
         return ConfigError(f"{key} ({sources.origin(path)}): {sentence}.")
 
     check_policy(settings, sources)
-    for part in (_release, _ports, _tls, _services, _engines, _limits, _files):
+    for part in (_release, _ports, _tls, _services, _engines, _limits, _files, _quarantine):
         part(settings, fail)
 
 
@@ -173,6 +175,13 @@ def _files(settings: Settings, fail: Fail) -> None:
             BlockPage(settings.page.template, settings.page.contact)
         except ConfigError as error:
             raise fail("page.template", f"expected a jinja2 template; {str(error).rstrip('.')}") from error
+
+
+def _quarantine(settings: Settings, fail: Fail) -> None:
+    try:
+        check_quarantine(settings.quarantine)
+    except Mistake as mistake:
+        raise fail(mistake.key, mistake.sentence) from mistake
 
 
 def _readable(key: str, path: str, fail: Fail, *, folder: bool = False) -> None:

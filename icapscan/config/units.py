@@ -14,7 +14,7 @@ _BYTES = {
 _SECONDS = {
     "ms": Decimal("0.001"), "s": Decimal(1), "min": Decimal(60), "h": Decimal(3600), "d": Decimal(86400),
 }  # fmt: skip
-_SECONDS_SHOWN = {"h": 3600, "min": 60, "s": 1}
+_SECONDS_SHOWN = {"d": 86400, "h": 3600, "min": 60, "s": 1}
 
 BYTES_WORDS = "B, KB, MB, GB, TB (by 1000), KiB, MiB, GiB, TiB (by 1024)"
 SECONDS_WORDS = "ms, s, min, h, d"

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct, field
 from icapscan.engines.settings import EnginesSettings
 from icapscan.limits import KIB, MIB, Bytes, Count, Limits, Seconds
 from icapscan.policy.settings import PolicySettings
+from icapscan.quarantine.settings import QuarantineSettings
 from icapscan.sanitize.settings import SanitizeSettings
 from icapscan.unwrap.settings import UnwrapSettings
 
@@ -129,6 +130,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
     unwrap: UnwrapSettings = UnwrapSettings()
     policy: PolicySettings = PolicySettings()
+    quarantine: QuarantineSettings = QuarantineSettings()
     sanitize: SanitizeSettings = SanitizeSettings()
     services: dict[str, ServiceSettings] = field(default_factory=DEFAULT_SERVICES.copy)
     page: PageSettings = PageSettings()
