@@ -19,7 +19,7 @@ _NAME = re.compile(
     r"|\.[rsz]\d\d$|\.[ac]\d\d$",  # x.r00 (rar), x.z01 (zip), x.a01 (arj), x.c00 (ace)
     re.I,
 )
-_CUT = re.compile(r"^x[a-z]{2,3}$|[._-][a-z]?a[a-z]$|[._-]\d{2,4}$")
+_CUT = re.compile(r"^x[a-z]{2,3}$|[._-]a[a-z]$|[._-]\d{2,4}$")
 """What `split` calls its pieces where the name before it says nothing. The last one may show what it is a piece of."""
 _ENDS = (b"\xc4\x3d\x7b\0\x40\7\0", b"\x1d\x77\x56\x51\3\5\4\0")
 """The last block of a rar archive, of version 4 and 5."""

@@ -102,3 +102,15 @@ def test_active_mime_that_is_cut_short_is_told() -> None:
     assert drive(ActiveMimeFormat(), whole).contents == [EVIL] and not drive(ActiveMimeFormat(), whole).failures
     for cut in range(10, len(whole), 5):
         assert drive(ActiveMimeFormat(), whole[:cut]).reasons == {Reason.MALFORMED}, cut
+
+
+RAR_ENDS = (b"\xc4\x3d\x7b\0\x40\7\0", b"\x1d\x77\x56\x51\3\5\4\0")
+
+
+@pytest.mark.parametrize("name", ["archive_ac", "archive.ab", "xac", "archive-03", "archive.0003"])
+@pytest.mark.parametrize("end", RAR_ENDS)
+def test_evasion_86_the_last_piece_shows_what_it_is_a_piece_of(name: str, end: bytes) -> None:
+    got = walk(b"\x17" * 5000 + end, name=name)
+    assert got.reasons == {Reason.UNSUPPORTED} and got.kinds == {"multi-volume"}
+    assert not walk(b"\x17" * 5000, name=name).failures
+    assert not walk(b"\x17" * 5000 + end, name="notes.txt").failures
