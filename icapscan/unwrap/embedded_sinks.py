@@ -31,7 +31,7 @@ _NOT_SPELLED = {
 _ARMOR_END = re.compile(rb"\n=|-")
 """The checksum, or the last line."""
 _LAST_LINE = re.compile(rb"=(?=\r?\n)")
-_INDENT = re.compile(rb"\n[ \t]+\Z")
+_BLANKS = re.compile(rb"[ \t]+")
 _UU_LINES = re.compile(rb"(?:[ -`]{0,90}\r?\n)*+")
 _UU_END = re.compile(rb"end[ \t]*(?:\r?\n|\Z)", re.I)
 _UU_LINE_MAX = 100
@@ -204,8 +204,12 @@ class Base64Sink:
         found = _NOT_BASE64.search(data, at)
         while found is not None and found[0] in b" \t\\":
             # lines may be indented; in JSON and scripts "\/" and "\n" stand for themselves
-            if found[0] != b"\\" and _INDENT.search(data, at, found.end()) is None:
-                break
+            if found[0] != b"\\":
+                if found.start() == at or data[found.start() - 1 : found.start()] != b"\n":
+                    break
+                blanks = _BLANKS.match(data, found.start())  # all at once: there may be a lot of them
+                found = _NOT_BASE64.search(data, blanks.end() if blanks else found.end())
+                continue
             if found[0] == b"\\" and data[found.end() : found.end() + 1] not in (b"/", b"n", b"r", b""):
                 break
             found = _NOT_BASE64.search(data, found.end())

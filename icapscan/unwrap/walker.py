@@ -289,7 +289,8 @@ class Walker:
         node.wholes.pop(0)
         if not node.wholes:
             self._stack.remove(node)
-            self._ready(node)
+            if node is not self._root:  # that is ready in `finish`, behind what its last decoder may have left
+                self._ready(node)
 
     def _broke(self, node: Node, opened: Opened, error: Exception) -> None:
         """A decoder raised: it gets nothing more, the others go on."""

@@ -160,3 +160,10 @@ def test_a_begin_line_hides_nothing_that_follows(step: int) -> None:
     text = b"begin 644 a.com\n<a href='data:text/html;base64," + b64encode(EICAR * 9) + b"'>"
     assert EICAR * 9 in unpack(text, step).parts.values()
     assert EICAR * 9 in unpack(b"x" * 6000 + b"\n" + text, step).parts.values()
+
+
+@pytest.mark.parametrize("blank", [b" ", b"\t", b"\n ", b"\\"])
+def test_a_flood_of_blanks_behind_base64_is_looked_at_once(blank: bytes) -> None:
+    """Each of them might indent a next line; two million took many minutes."""
+    text = b"x = '" + b64encode(EICAR * 9) + b"\n" + blank * (2_000_000 // len(blank))
+    assert EICAR * 9 in unpack(text).parts.values()

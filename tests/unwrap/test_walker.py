@@ -474,3 +474,11 @@ def test_importing_the_walker_loads_nothing_heavy() -> None:
 def test_the_toys_are_as_said() -> None:
     assert isinstance(CHEST.format.open(Context(Budget(Limits()), None, Declared(), Bid.YES)), WholeDecoder)  # type: ignore[arg-type]
     assert not isinstance(BOX.format.open(Context(Budget(Limits()), None, Declared(), Bid.YES)), WholeDecoder)  # type: ignore[arg-type]
+
+
+def test_the_body_is_ready_last_also_where_its_decoder_gives_up_over_a_part() -> None:
+    """That part is read whole after the decoder of the body has failed."""
+    inner = box(part(b"x", b"inside"), magic=CHEST_MAGIC)
+    walked = Walked(box(frame(b"+", b"a", inner), frame(b"!"), magic=CHEST_MAGIC))
+    assert walked.order[-1] == "" and walked.parts["a/x"] == b"inside"
+    assert walked.failed == [("", Reason.ENCRYPTED)]
