@@ -98,7 +98,7 @@ def verdict_fields(
     A passed body gets only fields of our own: some clients take the mere presence of a standard one as a hit.
     """
     if decision.action is Action.ALLOW:
-        tags = _tags(decision)
+        tags = _tags(decision) if decision.tags else b""
         if verdict.level is Level.CLEAN:
             return tags
         reason = f"; reason={verdict.reason.value}" if verdict.reason else ""
