@@ -47,3 +47,8 @@ def corpus_rows(folder: Path) -> list[dict[str, str]]:
 def corpus() -> Path:
     """The folder of the corpus that lies beside the checkout."""
     return corpus_folder()
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Long values are named by their argument: some are made anew in each process, and all must have the same names."""
+    return argname if isinstance(val, (bytes, str)) and len(val) > 40 else None

@@ -90,10 +90,10 @@ class Profile(Struct, frozen=True):
 
 GENERIC = Profile(
     blocked=(Field.INFECTION, Field.VIRUS_ID, Field.INFO, Field.DESC),
-    sanitized=(Field.INFECTION, Field.INFO),
+    sanitized=(Field.INFECTION, Field.VIRUS_ID, Field.INFO),
     findings_only=True,
 )
-"""A sanitized body is clean, hence no X-Virus-ID: for proxies, which take the body that they are sent."""
+"""X-Virus-ID of a sanitized body, too: a client that looks for it alone keeps its own copy, which is not clean."""
 
 PROFILES: Mapping[str, Profile] = {
     "generic": GENERIC,

@@ -53,7 +53,9 @@ TABLE = {
             "X-Infection-Found: Type=2; Resolution=2; Threat=Unscanned.encrypted;",
             "X-Response-Info: Deferred", "X-Response-Desc: Unscanned.encrypted",
         ],
-        "sanitized": ["X-Infection-Found: Type=0; Resolution=1; Threat=Eicar;", "X-Response-Info: Modified"],
+        "sanitized": [
+            "X-Infection-Found: Type=0; Resolution=1; Threat=Eicar;", "X-Virus-ID: Eicar", "X-Response-Info: Modified",
+        ],
     },
     "trend": {
         "infected": [
