@@ -19,7 +19,7 @@ from icapscan.unwrap.embedded import TEXT
 from icapscan.unwrap.libarchive import LIBARCHIVE_FORMATS
 from icapscan.unwrap.lnk import LnkFormat
 from icapscan.unwrap.mbox import MBOX
-from icapscan.unwrap.mime import MIME, UNDECLARED, looks_like_text
+from icapscan.unwrap.mime import MIME, UNDECLARED, is_text
 from icapscan.unwrap.office_xml import OfficeXmlFormat
 from icapscan.unwrap.ole import OleFormat
 from icapscan.unwrap.onenote import OneNoteFormat
@@ -58,7 +58,7 @@ class Entry(Struct, frozen=True):
     needs: tuple[bytes, ...] = ()
     """A short part that has none of these, behind a line feed put before it, is not opened by the format."""
     text: bool = False
-    """Asked only where the first bytes are text in an encoding that has ASCII in it, or one of ``marks`` is in them."""
+    """Asked only where the part is text by its type or its first bytes (`is_text`), or one of ``marks`` is in them."""
     marks: tuple[bytes, ...] = ()
     least: int = 0
     """First bytes below which it has no bid to make."""
@@ -120,7 +120,7 @@ class Registry:
                 continue
             if entry.text:
                 if text is None:
-                    text = looks_like_text(first)
+                    text = is_text(evidence)
                 if not text and not _has(first, entry.marks):
                     continue
             try:

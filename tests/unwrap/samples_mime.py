@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from base64 import encodebytes
 
+from icapscan.findings import Level
 from icapscan.unwrap.contract import Declared, Format
 from icapscan.unwrap.formats import FORMATS
 from icapscan.unwrap.mime import MIME, UNDECLARED
 from tests.unwrap.unpacked import WHOLE, Unpacked
+from tests.unwrap.verdicts import verdict
 
 # The EICAR test string, cut in two so that this file is not taken for it.
 EICAR = rb"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR-" + rb"STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
@@ -66,7 +68,17 @@ def found(unpacked: Unpacked) -> bool:
 
 
 def find(body: bytes, declared: Declared = MAIL, structure: bool = False) -> Unpacked:
-    """Unpack and insist that EICAR is found."""
+    """Unpack and insist that EICAR is found, and that the verdict on the whole is infected."""
     unpacked = unpack(body, declared, structure=structure)
     assert found(unpacked), f"EICAR was not found: {sorted(unpacked.parts)} {unpacked.kinds}"
+    said = verdict(body, declared.media_type, content_type=declared.content_type)
+    assert said.level is Level.INFECTED, said
     return unpacked
+
+
+def reject(body: bytes, declared: Declared = MAIL) -> None:
+    """EICAR is found, or the verdict is not clean; with what knows of headers and delimiters, and with everything."""
+    unpacked = unpack(body, declared, structure=True)
+    assert found(unpacked) or unpacked.failed, f"passed as clean: {sorted(unpacked.parts)} {unpacked.kinds}"
+    said = verdict(body, declared.media_type, content_type=declared.content_type)
+    assert said.level is Level.INFECTED or said.unscanned, said

@@ -10,7 +10,7 @@ import pytest
 
 from icapscan.findings import Reason
 from tests.unwrap import samples_mime
-from tests.unwrap.samples_mime import EICAR, EICAR_BASE64, HEAD, TEXT, found, mail, multipart, part, unpack
+from tests.unwrap.samples_mime import EICAR, EICAR_BASE64, HEAD, TEXT, found, mail, multipart, part, reject, unpack
 
 find = partial(samples_mime.find, structure=True)
 BASE64 = b"Content-Transfer-Encoding: base64\r\n"
@@ -25,12 +25,6 @@ ODD = [b"\0", b"\xff", b"\x80", b"\xe3\x81\x82"]
 def attachment(encoding: bytes, body: bytes = EICAR_BASE64) -> bytes:
     """A mail whose attachment has these Content-Transfer-Encoding lines."""
     return mail(multipart(TEXT, part(body, encoding=encoding)))
-
-
-def reject(body: bytes) -> None:
-    """EICAR is found, or the verdict is not clean."""
-    unpacked = unpack(body, structure=True)
-    assert found(unpacked) or unpacked.failed, f"passed as clean: {sorted(unpacked.parts)} {unpacked.kinds}"
 
 
 @pytest.mark.parametrize("body", [EICAR_BASE64, QUOTED_EICAR, EICAR], ids=["base64", "quoted", "plain"])

@@ -19,6 +19,7 @@ from tests.unwrap.samples_mime import (
     mail,
     multipart,
     part,
+    reject,
     unpack,
 )
 
@@ -30,12 +31,6 @@ QUOTED = b"Content-Transfer-Encoding: quoted-printable\r\n"
 def attachment(encoding: bytes, body: bytes = EICAR_BASE64) -> bytes:
     """A mail whose attachment has these Content-Transfer-Encoding lines."""
     return mail(multipart(TEXT, part(body, encoding=encoding)))
-
-
-def reject(body: bytes) -> None:
-    """EICAR is found, or the verdict is not clean."""
-    unpacked = unpack(body, structure=True)
-    assert found(unpacked) or unpacked.failed, f"passed as clean: {sorted(unpacked.parts)} {unpacked.kinds}"
 
 
 @pytest.mark.parametrize(
