@@ -253,8 +253,8 @@ def test_evasion_68_joined_ranges(cuts: tuple[int, ...]) -> None:
 
 
 def test_evasion_68_ranges_of_what_is_packed() -> None:
-    packed = packed(EICAR)
-    body = ranges((9, packed[9:]), (0, packed[:9]))
+    whole = packed(EICAR)
+    body = ranges((9, whole[9:]), (0, whole[:9]))
     infected(body, "multipart/byteranges", content_type=b"multipart/byteranges; boundary=x")
 
 
