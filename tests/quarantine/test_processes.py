@@ -144,6 +144,28 @@ def test_a_sweep_leaves_alone_what_is_just_being_written(tmp_path: Path, monkeyp
     assert files(quarantine) == [name] == [entry.id for entry in quarantine.list()]
 
 
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_sweep_is_not_misled_by_what_is_kept_or_ended_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: bool
+) -> None:
+    quarantine = opened(tmp_path)
+    names = [quarantine.keep([b"x"], FILE)]
+    listdir = os.listdir
+
+    def late(path: str) -> list[str]:
+        """The rows have been read, the files not yet."""
+        if ended:
+            quarantine.delete(names[0], who="other")
+        names.append(quarantine.keep([b"y"], FILE))
+        return listdir(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("icapscan.quarantine.sweep.os.listdir", late)
+        assert sweep(quarantine, who="me") == Swept()
+    assert [act.what for act in quarantine.show(names[0])[1]] == ["keep", "delete"][: 1 + ended]
+    assert [act.what for act in quarantine.show(names[1])[1]] == ["keep"]
+
+
 def test_a_row_whose_file_is_gone_is_lost_and_can_be_found_again(tmp_path: Path) -> None:
     quarantine = opened(tmp_path)
     name = quarantine.keep([BODY], MAIL)
