@@ -90,7 +90,7 @@ def test_only_the_owner_can_look_at_anything_whatever_the_umask(tmp_path: Path) 
 
 
 def test_names_on_the_disk_are_ids_and_nothing_of_a_message_is_to_be_seen_in_files(quarantine: Quarantine) -> None:
-    item = Item(kind=Kind.MAIL, name="../../etc/passwd", sender="../x", recipients=("/tmp/y",), url="a/../b")
+    item = Item(kind=Kind.MAIL, name="../../etc/passwd", sender="../x", recipients=("/srv/y",), url="a/../b")
     name = quarantine.keep([b"Subject: ../../etc/passwd\r\n\r\nsecret"], item)
     assert files(quarantine) == [name]
     assert is_id(name)
@@ -359,12 +359,12 @@ def test_what_is_deleted_is_gone_but_not_its_row(quarantine: Quarantine) -> None
 def test_each_act_is_one_line_of_the_log(quarantine: Quarantine, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "icapscan")
     name = quarantine.keep([BODY], MAIL)
-    quarantine.record("export", name, who="jane\n2026 forged line", detail="to /tmp/x\x1b[2J")
+    quarantine.record("export", name, who="jane\n2026 forged line", detail="to /srv/x\x1b[2J")
     quarantine.delete(name, who="jane")
     lines = [record.getMessage() for record in caplog.records]
     assert lines == [
         f'quarantine act=keep item={name} who="icapscan"',
-        f'quarantine act=export item={name} who="jane\\\\n2026 forged line" detail="to /tmp/x\\\\x1b[2J"',
+        f'quarantine act=export item={name} who="jane\\\\n2026 forged line" detail="to /srv/x\\\\x1b[2J"',
         f'quarantine act=delete item={name} who="jane"',
     ]
 
