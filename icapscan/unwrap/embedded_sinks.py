@@ -20,7 +20,7 @@ from icapscan.unwrap.transfer import Base64, Doubt
 
 _STEP = 64 * KIB
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=\r\n]")
-_CLOSING = re.compile(rb"(?:\A|(?<=\n))====(?=\r?\n)")
+_CLOSING = b"===="
 """The last line of what begins with begin-base64."""
 _NUMBER = re.compile(rb"0[xX][0-9a-fA-F]{1,2}|[0-9]{1,3}")
 _NOT_SPELLED = {
@@ -197,8 +197,20 @@ class Base64Sink:
 
     def end(self, data: bytes, at: int, final: bool) -> tuple[int, int, bool]:
         stop, go_on, ended = self._end(data, at, final)
-        last = _LAST_LINE.search(data, at, stop) if self._to_padding else _CLOSING.search(data, at, stop)
-        return (last.end(), last.end(), True) if last is not None else (stop, go_on, ended)
+        last = self._last(data, at, stop)
+        return (last, last, True) if last >= 0 else (stop, go_on, ended)
+
+    def _last(self, data: bytes, at: int, stop: int) -> int:
+        """Behind the padding or the line that ends it before ``stop``; -1 where there is none."""
+        if self._to_padding:
+            padding = _LAST_LINE.search(data, at, stop)
+            return padding.end() if padding is not None else -1
+        closing = data.find(_CLOSING, at, stop)
+        while closing >= 0:
+            if data[closing - 1 : closing] in (b"\n", b"") and data[closing + 4 : closing + 5] in (b"\r", b"\n"):
+                return closing + len(_CLOSING)
+            closing = data.find(_CLOSING, closing + 1, stop)
+        return -1
 
     def _end(self, data: bytes, at: int, final: bool) -> tuple[int, int, bool]:
         found = _NOT_BASE64.search(data, at)
