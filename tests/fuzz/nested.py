@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bz2
-import gzip
 import io
 import lzma
 import tarfile
@@ -17,6 +16,7 @@ import zstandard
 from icapscan.findings import Reason
 from tests.fuzz.walked import Walked
 from tests.unwrap import coders, ole_maker, pdf_maker, samples_mime
+from tests.unwrap.coders import gzipped
 from tests.unwrap.test_odd_archives import record, sis
 from tests.unwrap.test_onenote import section
 from tests.unwrap.zip_maker import Made, made_zip
@@ -51,13 +51,13 @@ LAYERS: tuple[Callable[[bytes], bytes], ...] = (
     lambda data: made_zip(Made(b"b", data, 12, bz2.compress(data))),
     lambda data: bytes(300) + made_zip(Made(b"b", data)),
     _tar,
-    gzip.compress,
+    gzipped,
     bz2.compress,
     lzma.compress,
     lambda data: lzma.compress(data, lzma.FORMAT_ALONE),
     zstandard.compress,
     lz4.frame.compress,
-    lambda data: gzip.compress(data[:50]) + gzip.compress(data[50:]),
+    lambda data: gzipped(data[:50]) + gzipped(data[50:]),
     lambda data: _mail(encodebytes(data), b"base64"),
     lambda data: _mail(b64encode(data), b"BASE64 (a comment)"),
     lambda data: _mail(coders.uuencode(data), b"x-uuencode"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from base64 import b64encode
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,6 +13,7 @@ from tests.fuzz.nested import LAYERS
 from tests.fuzz.seeds_mail import EVIL, TEXT
 from tests.fuzz.target import Target
 from tests.unwrap import bombs, samples_mime
+from tests.unwrap.coders import gzipped
 from tests.unwrap.zip_maker import Made, made_zip
 
 CORPUS_MOST = 150
@@ -31,8 +31,8 @@ def everything() -> Iterable[bytes]:
     attached = samples_mime.part(b64encode(made_zip(Made(b"a", EVIL))))
     letter = samples_mime.mail(samples_mime.multipart(samples_mime.TEXT, attached))
     yield letter
-    yield made_zip(Made(b"mail.eml", letter), Made(b"a.gz", gzip.compress(letter)))
-    yield gzip.compress(gzip.compress(gzip.compress(TEXT)))
+    yield made_zip(Made(b"mail.eml", letter), Made(b"a.gz", gzipped(letter)))
+    yield gzipped(gzipped(gzipped(TEXT)))
     yield bombs.gzip_quine()
     yield bombs.deep(8)
 

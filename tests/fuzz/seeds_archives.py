@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bz2
-import gzip
 import io
 import lzma
 import struct
@@ -19,6 +18,7 @@ import zstandard
 from tests.fuzz.coded import CHAINS
 from tests.fuzz.seeds_mail import EVIL, TEXT
 from tests.unwrap import bombs
+from tests.unwrap.coders import gzipped
 from tests.unwrap.test_odd_archives import record, sis
 from tests.unwrap.zip_maker import Made, deflated, made_zip
 
@@ -59,7 +59,7 @@ def compressed() -> Iterable[bytes]:
     raw = lzma.compress(TEXT, lzma.FORMAT_RAW, filters=filters)
     block = lz4.block.compress(TEXT, store_size=False)
     packers: tuple[Callable[[bytes], bytes], ...] = (
-        gzip.compress, bz2.compress, lzma.compress, lambda data: lzma.compress(data, lzma.FORMAT_ALONE),
+        gzipped, bz2.compress, lzma.compress, lambda data: lzma.compress(data, lzma.FORMAT_ALONE),
         zstandard.compress,
         lz4.frame.compress, brotli.compress, zlib.compress, deflated,
     )  # fmt: skip
@@ -73,7 +73,7 @@ def compressed() -> Iterable[bytes]:
 
 
 def coded() -> Iterable[bytes]:
-    single = {b"gzip": gzip.compress, b"deflate": zlib.compress, b"br": brotli.compress, b"zstd": zstandard.compress,
+    single = {b"gzip": gzipped, b"deflate": zlib.compress, b"br": brotli.compress, b"zstd": zstandard.compress,
               b"xz": lzma.compress, b"lzma": lambda data: lzma.compress(data, lzma.FORMAT_ALONE)}  # fmt: skip
     for number, chain in enumerate(CHAINS):
         data = TEXT

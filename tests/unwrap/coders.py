@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 import bz2
+import gzip
 import zlib
 from base64 import b64encode
 
@@ -159,3 +160,8 @@ def armored(data: bytes, kind: bytes = b"MESSAGE") -> bytes:
     lines = b64encode(data)
     text = b"\n".join(lines[at : at + 64] for at in range(0, len(lines), 64))
     return b"-----BEGIN PGP %s-----\nVersion: x\n\n%s\n=abcd\n-----END PGP %s-----\n" % (kind, text, kind)
+
+
+def gzipped(data: bytes) -> bytes:
+    """gzip without the time: the same in every process."""
+    return gzip.compress(data, mtime=0)

@@ -73,7 +73,7 @@ def test_evasion_75_a_few_small_overlaps_are_an_anomaly_only() -> None:
 def test_evasion_76_quoted_overlap() -> None:
     data = bombs.quoted_overlap()
     assert len(data) < 30_000
-    assert defused(data)["spent"] == "ratio"
+    assert defused(data)["spent"] in ("ratio", "zip readings")  # whichever bound comes first
     few = walk(bombs.quoted_overlap(4, 1000))
     assert "zip-overlap" in few.kinds and Reason.OVER_LIMIT not in few.reasons
     assert hashlib.sha256(bytes(1000)).hexdigest() in few.leaves.values()
