@@ -414,13 +414,15 @@ class QuotedPrintable:
     def _decode(self, data: bytes) -> bytes:
         if b"=" not in data:
             return data
-        if self._reading is QuotedReading.ANY_LINE_END:
+        lenient = self._reading is QuotedReading.ANY_LINE_END
+        if lenient:
             data = _ANY_SOFT.sub(b"=\n", data)
-        elif b"=\n\r" in data and _LFCR.search(data) is not None:
+        bare = data.count(b"=\n")
+        if bare and not lenient and b"=\n\r" in data and _LFCR.search(data) is not None:
             self.doubts.add(Doubt.SOFT_CR)
-        if _all_legal(data):
+        if _all_legal(data, bare):
             return binascii.a2b_qp(data)
-        if self._reading is not QuotedReading.ANY_LINE_END and _LFCR.search(data) is not None:
+        if not lenient and _LFCR.search(data) is not None:
             self.doubts.add(Doubt.SOFT_CR)
         if self._reading is QuotedReading.DROP_ALL:
             data = _BAD_WHOLE.sub(b"", data)
@@ -439,7 +441,10 @@ _HEX_CLASSES = bytes(
 )
 
 
-def _all_legal(data: bytes) -> bool:
-    """Whether every ``=`` begins an escape in upper case or a soft line break, as RFC 2045 6.7 has it."""
+def _all_legal(data: bytes, bare: int) -> bool:
+    """Whether every ``=`` begins an escape in upper case or a soft line break, as RFC 2045 6.7 has it.
+
+    ``bare``: how many stand before a LF.
+    """
     escapes = data.translate(_HEX_CLASSES).count(b"=HH")
-    return data.count(b"=") == escapes + data.count(b"=\r\n") + data.count(b"=\n")
+    return data.count(b"=") == escapes + data.count(b"=\r\n") + bare
