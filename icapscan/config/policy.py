@@ -25,6 +25,8 @@ def check_policy(settings: Settings, sources: Sources) -> None:
         for word in _words(rule):
             if not ACTING[word]:
                 raise _error((str(rule.index), "action"), f'"{word}" is not in this release', sources)
+            if word == "quarantine" and not settings.quarantine.enabled and not rule.monitor:
+                raise _error((str(rule.index), "action"), '"quarantine" needs quarantine.enabled = true', sources)
     for name in ("web", "mail"):
         _check_answers(getattr(settings.policy, name), name, sources)
 

@@ -32,7 +32,7 @@ ACTING = {
     "tag": True,
     "monitor": True,
     "sanitize": True,
-    "quarantine": False,
+    "quarantine": True,
     "notify": False,
 }
 """Every word for an action, and whether this release can do it. A configuration with another one is refused."""

@@ -14,11 +14,15 @@ from icapscan.findings import CLEAN, Reason, Unscanned, Verdict, summarize
 from icapscan.pipeline import Scan, Subject
 from icapscan.policy.decision import Action, Decision
 from icapscan.policy.facts import Direction
+from icapscan.sanitize.contract import Reference
 from icapscan.servers import ranges, replies
 from icapscan.servers.facts import directions, facts_of
+from icapscan.servers.keeping import NotKept
+from icapscan.servers.kept_items import item_of
 from icapscan.servers.replies import Reply
 from icapscan.servers.sanitizing import Adapted, Uncleanable, stopped
 from icapscan.servers.stationery import VIA
+from icapscan.servers.threads import Threads
 from icapscan.servers.transaction import Transaction
 from icapscan.store import PartStore
 from icapscan.wire import http_head, http_rewrite
@@ -26,6 +30,7 @@ from icapscan.wire.icap_events import HttpHeads
 
 Outcome = Reply | Coroutine[Any, Any, Reply]
 _NO_SUBJECT = Subject()
+_NO_THREADS = Threads()
 _MAIL_TYPES = ("message/", "multipart/")
 """Bodies that are rewritten part by part."""
 _PARTIAL = Unscanned(Reason.UNSUPPORTED, detail="The response is only a range of a content.")
@@ -155,7 +160,7 @@ class ScanExchange(CopyingExchange):
 
     __slots__ = (
         "_adapted", "_doubts", "_hidden", "_may_204", "_name", "_past_limit", "_policy", "_prefix", "_scan", "_subject",
-        "_whole_asked",
+        "_threads", "_whole_asked",
     )  # fmt: skip
 
     def __init__(self, now: Transaction) -> None:
@@ -182,6 +187,7 @@ class ScanExchange(CopyingExchange):
         self._name = http_head.file_name(fields.get(b"content-disposition"), now.url)
         self._scan: Scan | None = None
         self._subject = _NO_SUBJECT
+        self._threads = _NO_THREADS
         self._adapted: Adapted | None = None
         self._prefix: PartStore | None = None
         """What a 206 sends of the adapted body."""
@@ -247,9 +253,26 @@ class ScanExchange(CopyingExchange):
         verdict = self._with_doubts(await scan.finish())
         self._now.scan_seconds = time.perf_counter() - started
         decision = self._decide(verdict, scan)
+        if decision.quarantine or decision.action is Action.SANITIZE:
+            self._threads = Threads()
+        kept = await self._keep(scan, verdict, decision) if decision.quarantine else b""
         if decision.action is Action.SANITIZE:
-            return await self._sanitize(scan, verdict, decision, trailers)
-        return self._reply_by(decision, verdict, trailers)
+            reply = await self._sanitize(scan, verdict, decision, trailers)
+        else:
+            reply = self._reply_by(decision, verdict, trailers)
+        return replace(reply, fields=kept + reply.fields) if kept else reply
+
+    async def _keep(self, scan: Scan, verdict: Verdict, decision: Decision) -> bytes:
+        """The virgin body into the quarantine; returns what the answer says of it. The decision stays what it is."""
+        now = self._now
+        now.reference = secrets.token_hex(4)
+        try:
+            item = item_of(now, scan.store, verdict, decision, self._name, self._subject.media_type)
+            now.quarantine = await now.generation.keeper.keep(scan.store, item, self._threads.run)
+        except NotKept as error:
+            now.quarantine = "failed"
+            now.detail = f"It could not be kept in the quarantine. {error}"
+        return b"X-Icapscan-Quarantine: %s\r\n" % now.quarantine.encode()
 
     def _with_doubts(self, verdict: Verdict) -> Verdict:
         if not self._doubts:
@@ -261,21 +284,23 @@ class ScanExchange(CopyingExchange):
         now = self._now
         if not stopped(verdict, decision):  # a rule says so, and there is nothing to take out
             return self._reply_by(_passable(decision), verdict, trailers)
-        now.reference = secrets.token_hex(4)
+        now.reference = now.reference or secrets.token_hex(4)
         mail = self._subject.media_type.startswith(_MAIL_TYPES) or Direction.MAIL in directions(now)
 
         def judge(result: Verdict, again: Scan) -> Decision:
             return self._decide(self._with_doubts(result), again)
 
+        kept = now.quarantine if now.quarantine != "failed" else ""
+        said = Reference(now.reference, kept)
         try:
             adapted = await now.generation.sanitizer.adapt(
-                scan, self._subject, verdict, decision, now.reference, judge, mail
+                scan, self._subject, verdict, decision, said, judge, mail, self._threads.run
             )
         except Uncleanable as error:
-            now.detail = f"It was to be sanitized. {error}"
+            now.detail = _joined(now.detail, f"It was to be sanitized. {error}")
             return self._reply_by(self._policy.uncleanable(decision, directions(now)), verdict, trailers)
         self._adapted = adapted
-        now.detail = adapted.summary
+        now.detail = _joined(now.detail, adapted.summary)
         self._note(decision, verdict)
         return self._adapted_reply(adapted, decision, verdict, trailers)
 
@@ -354,6 +379,12 @@ class ScanExchange(CopyingExchange):
         return Reply(200, "200 defer" if defer else "200 block", fields, HttpHeads(None, head), page.html)
 
     def close(self) -> None:
+        if self._threads is _NO_THREADS:
+            self._free()
+        else:
+            self._threads.when_done(self._free)
+
+    def _free(self) -> None:
         if self._scan is not None:
             self._scan.close()
         if self._adapted is not None:
@@ -365,6 +396,10 @@ class ScanExchange(CopyingExchange):
 def _passable(decision: Decision) -> Decision:
     """A body in which there is nothing to take out is passed."""
     return replace(decision, action=Action.ALLOW) if decision.action is Action.SANITIZE else decision
+
+
+def _joined(*sentences: str) -> str:
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
 def _start(store: PartStore) -> bytes | memoryview:

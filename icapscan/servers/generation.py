@@ -11,6 +11,7 @@ from msgspec import Struct
 from icapscan.findings import Verdict
 from icapscan.pipeline import Scanner
 from icapscan.policy.decide import Decision, Policy
+from icapscan.servers.keeping import Keeper
 from icapscan.servers.profiles import PROFILES, Profile
 from icapscan.servers.sanitizing import Sanitizer
 from icapscan.servers.settings import ServiceSettings, Settings
@@ -50,6 +51,7 @@ class Generation:
     __slots__ = (
         "_on_free",
         "_retired",
+        "keeper",
         "policy",
         "render_page",
         "routes",
@@ -74,6 +76,7 @@ class Generation:
         self.stationery = Stationery(istag)
         self.render_page = render_page
         self.sanitizer = Sanitizer(settings.sanitize, contact=settings.page.contact, host=socket.gethostname())
+        self.keeper = Keeper(settings.quarantine)
         self.routes = routes(settings)
         self._on_free = on_free
         self.users = 0

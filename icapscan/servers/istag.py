@@ -21,6 +21,8 @@ def istag(versions: Mapping[str, str], settings: Settings) -> str:
         sorted(versions.items()),
         msgspec.to_builtins(settings.policy),
         msgspec.to_builtins(settings.limits),
+        msgspec.to_builtins(settings.unwrap),
+        msgspec.to_builtins(settings.sanitize),
         settings.engines.report,
     ]
     return hashlib.sha256(msgspec.json.encode(state)).hexdigest()[:_LENGTH]

@@ -55,6 +55,8 @@ class TransactionRecord:
     """All ICAP bytes of the request."""
     bytes_out: int = 0
     istag: str = ""
+    quarantine: str = ""
+    """Id of the item that the virgin body is kept as; ``failed`` where it could not be kept."""
     reference: str = ""
     """The number on a block page, so that an administrator finds the line; empty where there was no page."""
 

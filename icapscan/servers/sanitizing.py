@@ -13,6 +13,7 @@ from collections.abc import Callable
 from email.utils import formatdate
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from icapscan.errors import StoreFull
 from icapscan.findings import CLEAN, Level, PartPath, Verdict
@@ -25,6 +26,7 @@ from icapscan.sanitize.edits import Edit, Edits
 from icapscan.sanitize.mail import sanitize_mail
 from icapscan.sanitize.notice import Notices
 from icapscan.sanitize.settings import SanitizeSettings
+from icapscan.servers.threads import Run
 from icapscan.store import PartStore
 from icapscan.unwrap.contract import Declared
 
@@ -77,19 +79,20 @@ class Sanitizer:
         subject: Subject,
         verdict: Verdict,
         decision: Decision,
-        reference: str,
+        reference: Reference,
         judge: Judge,
         mail: bool,
+        run: Run,
     ) -> Adapted:
         """``scan``: the virgin body, scanned to its end. Raises `Uncleanable`."""
         if subject.content_encoding.strip():
             raise Uncleanable("A body with a content coding is not rewritten.")
-        said = Reference(reference, date=formatdate(time.time()), host=self._host, contact=self._contact)
+        said = replace(reference, date=formatdate(time.time()), host=self._host, contact=self._contact)
         why = ""
         for clean in (True, False) if mail else (True,):
             targets = _targets(scan, verdict, decision, clean)
             try:
-                sanitized, name = await asyncio.to_thread(self._rewrite, scan.store, subject, targets, said, mail)
+                sanitized, name = await run(self._rewrite, scan.store, subject, targets, said, mail)
                 again = await _again(scan, subject, sanitized.edits, name)
             except CannotSanitize as error:
                 raise Uncleanable(str(error)) from error

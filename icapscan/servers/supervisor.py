@@ -20,12 +20,13 @@ from icapscan.engines.build import build_engines
 from icapscan.engines.clamd_control import available
 from icapscan.engines.fanout import Fanout
 from icapscan.engines.rules import CompiledRules, compile_rules
-from icapscan.errors import IcapscanError
+from icapscan.errors import ConfigError, IcapscanError, QuarantineFailed
 from icapscan.servers import listen
 from icapscan.servers.admin import admin_app, serve_admin
 from icapscan.servers.balance import retire, shared_loads
 from icapscan.servers.control import Configure, Drain, Reopen, SetTag
 from icapscan.servers.istag import istag
+from icapscan.servers.keeping import tidy
 from icapscan.servers.settings import Settings
 from icapscan.servers.worker_process import WorkerProcess
 
@@ -36,6 +37,7 @@ _SHORT_LIFE = 5.0
 _SELF_TEST_SECONDS = 4.0
 """So long an engine may take for the EICAR test file until it counts as hung."""
 _KILL_AFTER = 5.0
+_TIDY_SECONDS = 3600.0
 """Seconds beyond the drain time until a worker that does not end is killed."""
 Exposition = Callable[[Sequence[dict[str, Any]], dict[str, Any]], bytes]
 """Counters of all workers, living and dead, and gauges, to the text of /metrics."""
@@ -111,6 +113,7 @@ class Supervisor:
         self._loads = shared_loads(self.worker_count)
         tasks = [asyncio.create_task(self._keep_worker(slot)) for slot in range(self.worker_count)]
         tasks.append(asyncio.create_task(self._poll()))
+        tasks.append(asyncio.create_task(self._tidy_quarantine()))
         tasks.append(asyncio.create_task(self._reload_when(reload_wanted)))
         if admin is not None:
             tasks.append(asyncio.create_task(serve_admin(admin_app(self.readiness, self.metrics), admin)))
@@ -206,6 +209,17 @@ class Supervisor:
         while True:
             await asyncio.sleep(self._state.settings.engines.clamd.poll)
             await self._check_engines()
+
+    async def _tidy_quarantine(self) -> None:
+        """Mend what a crash left behind, and remove what is too old."""
+        while True:
+            settings = self._state.settings.quarantine
+            if settings.enabled:
+                try:
+                    await asyncio.to_thread(tidy, settings)
+                except (QuarantineFailed, ConfigError) as error:
+                    _log.error("The quarantine cannot be looked after: %s", error)
+            await asyncio.sleep(_TIDY_SECONDS)
 
     async def _check_engines(self) -> None:
         """Ask versions and run the self-test; tell the workers when the ISTag changed."""

@@ -52,6 +52,8 @@ def format_plain(record: TransactionRecord, now: float | None = None) -> str:
         line += f" rule={_word(record.rule)}"
     if record.monitored:
         line += f" monitored={_listed(list(record.monitored[:LIST_MAX]), len(record.monitored))}"
+    if record.quarantine:
+        line += f" quarantine={_word(record.quarantine)}"
     if record.reference:
         line += f" reference={_word(record.reference)}"
     return f"{line} detail={_word(record.detail)}" if record.detail else line
@@ -86,6 +88,7 @@ def format_json(record: TransactionRecord, now: float | None = None) -> str:
         "bytes_in": record.bytes_in,
         "bytes_out": record.bytes_out,
         "istag": _text(record.istag),
+        "quarantine": _text(record.quarantine),
         "reference": _text(record.reference),
         "detail": _text(record.detail),
     }

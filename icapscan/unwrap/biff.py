@@ -57,7 +57,7 @@ def workbook(data: bytes) -> Workbook:
             automatic += _automatic(body)
         elif kind == _SUPBOOK and len(body) > 4:
             dde += _link(body[2:])
-        elif kind == _EXTERN_SHEET and not newest and len(body) > 2 and b"\3" in body[1:]:  # in BIFF8: numbers of sheets
+        elif kind == _EXTERN_SHEET and not newest and len(body) > 2 and b"\3" in body[1:]:  # BIFF8: numbers of sheets
             dde.append(body[1 : 1 + body[0]].decode("cp1252", "replace").replace("\3", "|"))
     return Workbook(False, tuple(sheets), tuple(automatic), tuple(dde), count > RECORDS_MAX)
 

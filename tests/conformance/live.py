@@ -26,6 +26,7 @@ from icapscan.engines.fanout import Fanout
 from icapscan.limits import Limits
 from icapscan.pipeline import Scanner
 from icapscan.policy.settings import PolicySettings
+from icapscan.quarantine.settings import QuarantineSettings
 from icapscan.servers.generation import Generation
 from icapscan.servers.icap import IcapProtocol, Shared
 from icapscan.servers.listen import Acceptor, bind
@@ -61,12 +62,14 @@ class Live:
         istag: str = "test-1",
         tls: ssl.SSLContext | None = None,
         mistakes_expected: bool = False,
+        quarantine: QuarantineSettings | None = None,
     ) -> None:
         self.settings = Settings(
             server=server,
             limits=limits or Limits(),
             policy=policy or PolicySettings(),
             services=services or SERVICES,
+            quarantine=quarantine or QuarantineSettings(),
         )
         self.engines: Sequence[Engine] = engines or (FindsEicar(),)
         self.purse = purse or Purse(1 << 30, 1 << 30)
