@@ -24,7 +24,8 @@ NAMES_MAX = 8
 DICTIONARY_MAX = 16 * KIB
 """Bytes before ``stream`` among which its dictionary is looked for."""
 _ESCAPED = re.compile(rb"#([0-9A-Fa-f]{2})")
-_COMMENT = re.compile(rb"%[^\r\n]{0,1000}[\r\n]")
+_COMMENT = re.compile(rb"%[^\r\n]{0,1000}[\r\n]|(%[^\r\n]{1,1000})")
+"""Also what is too long for one, so that it is not looked at again from the next percent sign on."""
 _STRING_STEP = re.compile(rb"[()\\]")
 _STRING_ESCAPE = re.compile(rb"\\(?:([0-7]{1,3})|(\r\n|[\r\n])|(.))", re.S)
 _LETTERS = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f"}
@@ -110,7 +111,7 @@ def plain(text: bytes) -> bytes:
 
 def without_comments(text: bytes) -> bytes:
     """``text`` with comments replaced by white space (7.2.4). Strings that hold a percent sign suffer."""
-    return _COMMENT.sub(b" ", text) if b"%" in text else text
+    return _COMMENT.sub(rb" \1", text) if b"%" in text else text
 
 
 def string(text: bytes, at: int) -> bytes:

@@ -53,7 +53,9 @@ def locked(tmp_path: Path, request: pytest.FixtureRequest) -> bytes:
     if kind == "docx":
         crypto = pytest.importorskip("msoffcrypto.format.ooxml")
         out = BytesIO()
-        crypto.OOXMLFile(BytesIO(docx({"word/document.xml": b"<w/>", "noise.txt": CONTENT, "noise": os.urandom(9000)}))).encrypt(SECRET, out)
+        crypto.OOXMLFile(
+            BytesIO(docx({"word/document.xml": b"<w/>", "noise.txt": CONTENT, "noise": os.urandom(9000)}))
+        ).encrypt(SECRET, out)
         return out.getvalue()
     if kind == "pdf":
         pikepdf = pytest.importorskip("pikepdf")
