@@ -317,3 +317,10 @@ def test_damage_never_raises(seed: int) -> None:
 )
 def test_literal_strings(written: bytes, expected: bytes) -> None:
     assert pdf_syntax.string(written, 0) == expected
+
+
+def test_percent_signs_are_looked_at_once() -> None:
+    """A line of them is too long for a comment and stays; eight million of them took minutes."""
+    assert pdf_syntax.without_comments(b"/J% a comment\nS (%)\n% more") == b"/J S (  % more"
+    flood = pdf_syntax.without_comments(b"%%EOF" * 1_600_000 + b"\n/JS% a\r(x)")
+    assert flood.replace(b" ", b"").startswith(b"%%EOF" * 200) and flood.endswith(b"/JS (x)")
