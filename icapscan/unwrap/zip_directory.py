@@ -102,8 +102,8 @@ def tail_archive(data: Bytes) -> int | None:
             end, size_at = _widen(data, at, end)
             for where, shift in _places(data, end, size_at):
                 first = zh.parse_central(data[where : where + zh.central_size(data[where : where + zh.CENTRAL_SIZE])])
-                if first is not None:
-                    return max(0, min(where, first.offset + shift))
+                # One that is cut short leads to no header, but there are readers who make do with it.
+                return max(0, min(where, shift + (first.offset if first is not None else 0)))
         at = data.rfind(zh.END, max(0, len(data) - TAIL), at)
     return None
 

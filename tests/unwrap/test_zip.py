@@ -416,3 +416,13 @@ def test_members_within_damaged_data_are_found_however_it_is_split() -> None:
     for cuts in ([40, 60], range(0, len(data), 7), [len(data) - 10]):
         split = drive(ZIP, data, split=pieces(data, cuts))
         assert (split.parts, split.failures) == (got.parts, got.failures)
+
+
+def test_evasion_82_an_archive_behind_something_whose_directory_is_cut() -> None:
+    """The first entry claims a longer extra field than there is; Python reads it all the same."""
+    whole = made_zip(Made(b"a", EVIL))
+    at = whole.index(b"PK\1\2")
+    data = b"GIF89a" + whole[: at + 30] + b"\0\x70" + whole[at + 32 :]
+    assert zipfile.ZipFile(io.BytesIO(data)).read("a") == EVIL
+    got = drive(ZIP, data)
+    assert EVIL in got.contents and "zip-directory-cut" in got.kinds
