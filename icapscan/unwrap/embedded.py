@@ -12,7 +12,7 @@ from icapscan.limits import KIB
 from icapscan.store import PartStore
 from icapscan.unwrap import yenc
 from icapscan.unwrap.contract import Bid, Context, Evidence
-from icapscan.unwrap.embedded_search import Kind, Search
+from icapscan.unwrap.embedded_search import LOOK_BACK, Kind, Search
 from icapscan.unwrap.embedded_sinks import Base64Sink, Sink, YencSink, sink
 from icapscan.unwrap.events import AnomalyFound, PartBegin, PartData, PartEnd, PartEvent, PartFailed
 from icapscan.unwrap.gate import Stop
@@ -33,8 +33,8 @@ class TextDecoder:
     """Text in pieces; what is embedded in it as parts."""
 
     __slots__ = (
-        "_again", "_context", "_count", "_ended", "_key", "_line_start", "_offset", "_padded", "_pending", "_saves",
-        "_sink", "_skip", "_spelled", "_to_padding", "_unstuff", "_volumes", "dotted",
+        "_again", "_before", "_context", "_count", "_ended", "_key", "_line_start", "_offset", "_padded", "_pending",
+        "_saves", "_sink", "_skip", "_spelled", "_to_padding", "_unstuff", "_volumes", "dotted",
     )  # fmt: skip
 
     def __init__(
@@ -57,6 +57,8 @@ class TextDecoder:
         self._skip = skip
         """Bytes of the text that are not looked at."""
         self._pending = b""
+        self._before = b""
+        """The last bytes before those."""
         self._offset = 0
         """Where in the text the pending bytes stand."""
         self._line_start = True
@@ -150,7 +152,7 @@ class TextDecoder:
                     if limit < _BATCH and not final:
                         self._keep(data, 0)
                         return
-                    search = Search(data, self._line_start, limit, self._offset == 0, self._spelled)
+                    search = Search(data, self._line_start, limit, self._offset == 0, self._spelled, self._before)
                     self._saves |= search.saves
                 found = search.first(at)
                 if found is None:
@@ -177,8 +179,9 @@ class TextDecoder:
             yield from self._close(self._sink)
             if search is None:
                 self._line_start = at > 0 and data[at - 1] == ord("\n")
-                data, limit = data[at:], max(0, limit - at)
-                self._offset += at
+                self._keep(data, at)
+                data, self._pending = self._pending, b""
+                limit = max(0, limit - at)
                 at = 0
 
     def _close(self, ended: Sink) -> Iterator[PartEvent]:
@@ -194,6 +197,7 @@ class TextDecoder:
 
     def _keep(self, data: bytes, at: int) -> None:
         self._pending = data[at:]
+        self._before = (self._before + data[max(0, at - LOOK_BACK) : at])[-LOOK_BACK:]
         self._offset += at
 
 

@@ -12,6 +12,8 @@ from icapscan.unwrap import binhex, uu, yenc
 
 LONG = 80
 """Characters of base64 without a break that are worth decoding: EICAR has 92, a SHA-256 in hex 64."""
+LOOK_BACK = 20
+"""Bytes before a long line that tell whether it is a whole one."""
 LONG_LINE = 56
 """Characters of base64 that are worth decoding where they are all of a line: 76 are usual, 60 and 64 occur."""
 _SHORT_LINES = re.compile(rb"\s*(?:[A-Za-z0-9+/]{1,76}={0,2}\r?\n\s*){3}[A-Za-z0-9+/]{1,76}={0,2}\s*(?:\n|\Z)")
@@ -89,12 +91,20 @@ class Found(Struct, frozen=True):
 class Search:
     """Finds what begins in one piece of text. What is not there is looked for once only."""
 
-    __slots__ = ("_beginning", "_data", "_finders", "_limit", "_line_start", "_lower", "_next", "saves")
+    __slots__ = ("_before", "_beginning", "_data", "_finders", "_limit", "_line_start", "_lower", "_next", "saves")
 
     def __init__(
-        self, data: bytes, line_start: bool, limit: int, beginning: bool = True, spelled: bool = False
+        self,
+        data: bytes,
+        line_start: bool,
+        limit: int,
+        beginning: bool = True,
+        spelled: bool = False,
+        before: bytes = b"",
     ) -> None:
         self._data = data
+        self._before = before
+        """What stood before it, at least `LOOK_BACK` bytes where there are so many."""
         self._lower = data.lower()
         self._line_start = line_start
         self._beginning = beginning
@@ -209,6 +219,9 @@ class Search:
         return None
 
     def _whole_line(self, start: int, end: int) -> bool:
-        before = self._data[max(0, start - 20) : start].rstrip(b" \t")
+        before = self._data[max(0, start - LOOK_BACK) : start]
+        if start < LOOK_BACK:
+            before = (self._before + before)[-LOOK_BACK:]
+        before = before.rstrip(b" \t")
         after = self._data[end : end + 3].lstrip(b"=")
         return (not before or before[-1:] in b"\r\n\"'`>") and (not after or after[:1] in b"\r\n\"'`<\\")

@@ -167,3 +167,12 @@ def test_a_flood_of_blanks_behind_base64_is_looked_at_once(blank: bytes) -> None
     """Each of them might indent a next line; two million took many minutes."""
     text = b"x = '" + b64encode(EICAR * 9) + b"\n" + blank * (2_000_000 // len(blank))
     assert EICAR * 9 in unpack(text).parts.values()
+
+
+@pytest.mark.parametrize("step", [61, 97, 501, 700])
+def test_a_line_of_base64_is_whole_or_not_however_it_is_split(step: int) -> None:
+    """What stands before it tells; that a piece of the text begins in it does not."""
+    run = b64encode(bytes(range(57)))
+    text = (b";" + run + b"'\n") * 150 + b"'" + run + b"'"
+    assert unpack(text).parts == {"base64-1": bytes(range(57))}
+    assert unpack(text, step).parts == unpack(text).parts
