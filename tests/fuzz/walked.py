@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 
 from icapscan.findings import Reason
 from icapscan.limits import Budget
 from icapscan.store import PartStore, Purse
+from icapscan.unwrap import children
 from icapscan.unwrap.contract import Declared
 from icapscan.unwrap.events import AnomalyFound, PartFailed
 from icapscan.unwrap.formats import FORMATS, Registry
@@ -90,8 +92,32 @@ class Walked:
         }
 
 
+def abandon(data: bytes, steps: int) -> None:
+    """A walker that is given up after so many steps leaves no store and no child process behind."""
+    purse = Purse(LIMITS.memory, LIMITS.disk)
+    virgin, budget, given = PartStore(purse, LIMITS), Budget(LIMITS), list[PartStore]()
+    walker = Walker(budget, lambda: PartStore(purse, LIMITS), virgin, formats=_IN_PROCESS)
+
+    def given_away() -> Iterator[Iterable[WalkEvent]]:
+        for at in range(0, len(data), 997):
+            virgin.append(data[at : at + 997])
+            yield walker.feed(data[at : at + 997])
+        yield from walker.finish()
+
+    for events in itertools.islice(given_away(), steps):
+        given += [event.store for event in events if isinstance(event, PartReady) and event.store is not virgin]
+    walker.close()
+    for store in (*given, virgin):
+        store.close()
+    assert (purse.memory_left, purse.disk_left) == (LIMITS.memory, LIMITS.disk), "a store is not freed"
+    assert not children._running, "a child process was forgotten"
+
+
 def check(data: bytes) -> None:
     """Raise when an invariant does not hold for ``data``."""
+    dice = oracle.dice(data)
+    if dice.random() < 0.25:
+        abandon(data, dice.randrange(30))
     whole = Walked(data, [data])
     cut = Walked(data, oracle.pieces(data, oracle.dice(data)))
     for one in (whole, cut):
