@@ -105,9 +105,9 @@ def test_s123_options_answers_are_made_once_a_second(live: Live, monkeypatch: py
     made: list[str] = []
     real = stationery.options_fields
 
-    def counted(name: str, service: ServiceSettings, connections: int) -> bytes:
+    def counted(name: str, service: ServiceSettings, connections: int, *, partial: bool = False) -> bytes:
         made.append(name)
-        return real(name, service, connections)
+        return real(name, service, connections, partial=partial)
 
     monkeypatch.setattr(stationery, "options_fields", counted)
     with live.connect() as peer:
