@@ -81,6 +81,8 @@ class _Quiet(Gate):
 def alternatives(gate: Gate, quiet: Gate, start: Start, first: Reading, store: PartStore) -> Iterator[PartEvent]:
     """The events of all further readings. Raises `Stop` when the budget is spent."""
     yield from _others(gate, quiet, start, first, store)
+    if EntityDoubt.MANY_BOUNDARIES in first.doubts:
+        yield PartFailed("", Reason.OVER_LIMIT, "There are too many boundaries to try each.")
     if start.entity is not None and start.entity.media_type == byteranges.MEDIA_TYPE:
         yield from byteranges.joined(gate, (*start.entity.boundaries, b"")[0], store)
 

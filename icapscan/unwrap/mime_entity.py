@@ -9,7 +9,7 @@ from functools import lru_cache
 from msgspec import Struct
 
 from icapscan.unwrap.mime_fields import FieldDoubt, Fields
-from icapscan.unwrap.mime_params import candidates, parse
+from icapscan.unwrap.mime_params import CANDIDATES_MAX, VALUE_MAX, candidates, parse
 from icapscan.unwrap.names import field_name, part_names
 
 
@@ -29,6 +29,8 @@ class EntityDoubt(enum.Enum):
 
     TYPES = "content-types-differ"
     BOUNDARIES = "boundary-ambiguous"
+    MANY_BOUNDARIES = "boundaries-too-many"
+    """More than are tried: what a reader of the others sees is not known."""
     NO_BOUNDARY = "boundary-missing"
     NO_DELIMITER = "delimiter-missing"
     UNDECLARED = "multipart-undeclared"
@@ -187,6 +189,8 @@ def _boundaries(types: tuple[bytes, ...], doubts: set[EntityDoubt]) -> tuple[byt
         found += values
         if doubted:
             doubts.add(EntityDoubt.BOUNDARIES)
+        if len(values) >= CANDIDATES_MAX or b"boundary" in value[VALUE_MAX:].lower():
+            doubts.add(EntityDoubt.MANY_BOUNDARIES)
     unique = tuple(dict.fromkeys(found))
     if len(unique) > 1:
         doubts.add(EntityDoubt.BOUNDARIES)

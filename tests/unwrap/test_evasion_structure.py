@@ -161,6 +161,18 @@ def test_evasion_09_two_boundaries(parameters: bytes) -> None:
 @pytest.mark.parametrize(
     "parameters",
     [
+        b"; ".join([*(b"boundary=x%d" % number for number in range(60)), b"boundary=frontier"]),
+        b"boundary=x; y=" + b"z" * 9000 + b"; boundary=frontier",
+    ],
+    ids=["many", "far"],
+)
+def test_evasion_09_more_boundaries_than_are_tried_are_never_clean(parameters: bytes) -> None:
+    reject(mail(type=b"Content-Type: multipart/mixed; " + parameters + b"\r\n"))
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
         b"boundary*0=fron; boundary*1=tier",
         b"boundary*1=tier; boundary*0=fron",
         b"boundary*=us-ascii'en'front%69er",
