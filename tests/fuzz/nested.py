@@ -75,6 +75,8 @@ LAYERS: tuple[Callable[[bytes], bytes], ...] = (
     lambda data: b"ActiveMime" + bytes(40) + zlib.compress(data),
     lambda data: record(b"http://a.example/", data),
     lambda data: sis(data),
+    lambda data: coders.openpgp(data, 2),
+    lambda data: b"A text.\n\n" + coders.armored(coders.openpgp(data, 1, old=True)),
 )  # fmt: skip
 
 
