@@ -97,7 +97,10 @@ def run(
     corpus: Path | None = None,
     pause_while: Path | None = None,
 ) -> list[dict[str, Any]]:
-    """Run these targets, ``jobs`` at a time; their figures in the same order. All processes are dead at the end."""
+    """Run these targets, ``jobs`` at a time; their figures in the same order. All processes are dead at the end.
+
+    The figures of each are added to those in the folder as soon as it is done.
+    """
     waiting, working, figures = list(targets), list[Job](), dict[str, dict[str, Any]]()
     try:
         while waiting or working:
@@ -110,6 +113,7 @@ def run(
                 job.pause(pause)
                 if job.process.poll() is not None:
                     figures[job.target.name] = job.figures()
+                    fuzz_figures.save(folder / "figures.json", [figures[job.target.name]])
             working = [job for job in working if job.target.name not in figures]
             time.sleep(_POLL)
     finally:
@@ -147,7 +151,6 @@ def main() -> int:
         seed=given.seed,
         corpus=corpus_or_none(), pause_while=given.pause_while,
     )  # fmt: skip
-    fuzz_figures.save(given.folder / "figures.json", figures)
     console = Console(width=130)
     console.print(fuzz_figures.table(figures))
     for one in figures:
