@@ -122,7 +122,8 @@ def quiet_gate(budget: Budget) -> Gate:
 def _next(variation: Variation, reading: Reading, store: PartStore) -> list[Variation]:
     """Variations that the doubts of a reading call for, one more choice each."""
     changes: list[dict[str, object]] = []
-    for doubt in reading.doubts:
+    # In one order, whatever the split and the process: a set has none, and readings are numbered as they are tried.
+    for doubt in sorted(reading.doubts, key=lambda one: one.value):
         changes += _CHOICES.get(doubt, ())
         if doubt is EntityDoubt.BOUNDARIES:
             changes += [{"boundary": index} for index in _present(reading.boundaries, store)]
