@@ -45,7 +45,11 @@ class Job:
         arguments = [sys.executable, "-m", "tests.fuzz.one", target.name, str(self.folder)]
         arguments += ["--seconds", str(seconds), "--runs", str(runs), "--seed", str(seed)]
         with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(arguments, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            # One hash seed, so that a run with a fixed number of inputs does the same each time.
+            environment = os.environ | {"PYTHONHASHSEED": str(seed)}
+            self.process = subprocess.Popen(
+                arguments, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
 
     def pause(self, wanted: bool) -> None:
         """Stop the process, or let it go on."""

@@ -268,3 +268,16 @@ def test_a_large_member_is_passed_on_in_pieces() -> None:
     assert GIB > META_MAX > 64 * KIB
     data = header(b"big", 4 * MIB) + bytes(4 * MIB) + END
     assert drive(TAR, data).contents == [bytes(4 * MIB)]
+
+
+def test_a_checksum_ends_at_its_nul() -> None:
+    """Python and others read no further; a byte behind it must not hide the member."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        member = tarfile.TarInfo("a")
+        member.size = 5
+        archive.addfile(member, io.BytesIO(b"found"))
+    data = bytearray(out.getvalue())
+    assert data[154:156] == b"\0 "
+    data[155:156] = b"$"
+    assert drive(TarFormat(), bytes(data)).parts == {"a": b"found"}
