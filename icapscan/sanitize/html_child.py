@@ -7,7 +7,6 @@ charset, what was taken out to standard error, a line each.
 from __future__ import annotations
 
 import codecs
-import os
 import re
 import sys
 from html.parser import HTMLParser
@@ -235,9 +234,7 @@ def main(charset: str, forms: bool) -> int:
         sys.stderr.write(f"still there: {', '.join(after)}")
         return DAMAGED
     mark = codecs.BOM_UTF8 if data.startswith(codecs.BOM_UTF8) else b""
-    view = memoryview(mark + out)
-    while view:
-        view = view[os.write(1, view) :]
+    bounded.put(mark + out)
     sys.stderr.write("".join(f"{TOOK}{what}\n" for what in before))
     return 0
 

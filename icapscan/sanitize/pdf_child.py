@@ -6,8 +6,6 @@ is none. Arguments are the kinds that are taken out besides scripts and launchin
 
 from __future__ import annotations
 
-import io
-import os
 import re
 import sys
 import warnings
@@ -196,7 +194,7 @@ def main(kinds: frozenset[str]) -> int:
             cleaner = Cleaner(document, kinds)
             cleaner.clean()
             document.save(
-                _Out(),  # type: ignore[arg-type]
+                bounded.Out(),  # type: ignore[arg-type]
                 fix_metadata_version=False,
                 encryption=False,
                 deterministic_id=True,
@@ -208,31 +206,6 @@ def main(kinds: frozenset[str]) -> int:
         return DAMAGED
     sys.stderr.write("".join(f"{TOOK}{what}\n" for what in cleaner.what))
     return 0
-
-
-class _Out(io.RawIOBase):
-    """Standard output, as much of a file as the library needs."""
-
-    def __init__(self) -> None:
-        self._at = 0
-
-    def write(self, data: bytes | memoryview) -> int:  # type: ignore[override]
-        bounded.alive()
-        view = memoryview(data)
-        size = len(view)
-        while view:
-            view = view[os.write(1, view) :]
-        self._at += size
-        return size
-
-    def tell(self) -> int:
-        return self._at
-
-    def seekable(self) -> bool:
-        return False
-
-    def writable(self) -> bool:
-        return True
 
 
 if __name__ == "__main__":

@@ -149,10 +149,7 @@ def _why(error: Any) -> bytes:
 
 
 def _say(letter: bytes, payload: bytes) -> None:
-    bounded.alive()
-    data = FRAME.pack(letter, len(payload)) + payload
-    while data:
-        data = data[os.write(1, data) :]
+    bounded.put(FRAME.pack(letter, len(payload)) + payload)
 
 
 if __name__ == "__main__":
