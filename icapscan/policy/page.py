@@ -7,13 +7,14 @@ mistake labels footer kind threat reason url reference contact``, all of them te
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from icapscan.errors import ConfigError
+from icapscan import templates
 from icapscan.findings import Reason, Verdict
 from icapscan.policy.decision import Action, Cause, Decision
 from icapscan.policy.page_texts import ENGLISH, JAPANESE, LANGUAGES, Kind, Texts
@@ -73,7 +74,7 @@ class BlockPage:
         """``template`` is a file; raises `ConfigError` when it cannot be read, compiled or rendered."""
         self._contact = contact
         self._skeletons: dict[tuple[object, ...], list[str]] = {}
-        self._template = self._checked(template) if template is not None else None
+        self._template = templates.own(template, "page", self._trials, escape=True) if template is not None else None
 
     def render(self, accept_language: bytes, facts: PageFacts) -> RenderedPage:
         """The page for ``facts`` in English or Japanese, as the Accept-Language value (may be empty) prefers.
@@ -81,12 +82,7 @@ class BlockPage:
         Never raises: where a template of one's own fails or gives nothing, the shipped one is used.
         """
         texts = LANGUAGES[language_of(accept_language[:_HEADER_MAX])]
-        html = ""
-        if self._template is not None:
-            try:
-                html = self._template.render(self._names(texts, facts))
-            except Exception:  # whatever a template of one's own does: the person still gets a page
-                html = ""
+        html = templates.rendered(self._template, self._names(texts, facts)) if self._template is not None else ""
         if not html.strip():
             html = self._shipped(texts, facts)
         return RenderedPage(html.encode("utf-8", "replace"), texts.language.encode("ascii"))
@@ -101,7 +97,7 @@ class BlockPage:
         skeleton = self._skeletons.get(shape)
         if skeleton is None:
             marked = {name: f"\ue000{name}\ue000" if value else "" for name, value in values.items()}
-            page = _shipped_template().render(self._names(texts, facts) | marked)
+            page = templates.shipped(_SHIPPED, escape=True).render(self._names(texts, facts) | marked)
             skeleton = self._skeletons[shape] = page.split("\ue000")
         return "".join(str(escape(values[piece])) if index % 2 else piece for index, piece in enumerate(skeleton))
 
@@ -129,26 +125,14 @@ class BlockPage:
             "contact": contact,
         }
 
-    def _checked(self, file: str) -> Template:
-        """The compiled template, tried with every kind of page."""
-        from jinja2 import TemplateError, TemplateSyntaxError
-
-        try:
-            template = _compile(Path(file).read_text("utf-8"))
-            for texts in (ENGLISH, JAPANESE):
-                for kind in Kind:
-                    for reason in Reason if kind is Kind.UNSCANNED else (None,):
-                        facts = PageFacts(kind, "0", "Name", reason, b"http://example.com/")
-                        if not template.render(self._names(texts, facts)).strip():
-                            raise ConfigError(f"The template {file} makes an empty page.")
-        except (OSError, UnicodeDecodeError) as error:
-            reason_words = getattr(error, "strerror", None) or "it is not text in UTF-8"
-            raise ConfigError(f"The template {file} cannot be read: {reason_words}.") from error
-        except TemplateSyntaxError as error:
-            raise ConfigError(f"The template {file}, line {error.lineno}: {error.message}.") from error
-        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
-            raise ConfigError(f"The template {file} cannot be rendered: {error}.") from error
-        return template
+    def _trials(self, template: Template) -> Iterator[str]:
+        """Every kind of page."""
+        for texts in (ENGLISH, JAPANESE):
+            for kind in Kind:
+                for reason in Reason if kind is Kind.UNSCANNED else (None,):
+                    yield template.render(
+                        self._names(texts, PageFacts(kind, "0", "Name", reason, b"http://example.com/"))
+                    )
 
 
 @lru_cache(maxsize=256)
@@ -164,17 +148,6 @@ def language_of(accept_language: bytes) -> str:
         if primary in ("ja", "en", "*") and weight > best_weight:
             best, best_weight = "ja" if primary == "ja" else "en", weight
     return best
-
-
-def _compile(source: str) -> Template:
-    from jinja2 import Environment, StrictUndefined  # only where a page is made
-
-    return Environment(autoescape=True, undefined=StrictUndefined).from_string(source)
-
-
-@lru_cache(maxsize=1)
-def _shipped_template() -> Template:
-    return _compile(_SHIPPED.read_text("utf-8"))
 
 
 def _text(data: bytes) -> str:

@@ -7,13 +7,13 @@ text in them is made harmless before (`shown`).
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from icapscan.errors import ConfigError
+from icapscan import templates
 from icapscan.sanitize.contract import Reference
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Notices:
 
     def __init__(self, template: str | None = None) -> None:
         """``template`` is a file; raises `ConfigError` when it cannot be read, compiled or rendered."""
-        self._template = self._checked(template) if template is not None else None
+        self._template = templates.own(template, "notice", _trials, escape=False) if template is not None else None
 
     def text(self, notice: Notice, reference: Reference) -> str:
         """The notice with LF line ends. Where a template of one's own fails or gives nothing, the shipped one is used.
@@ -56,33 +56,10 @@ class Notices:
         Not HTML: for a person who reads mail as text.
         """
         names = _names(notice, reference)
-        text = ""
-        if self._template is not None:
-            try:
-                text = self._template.render(names)
-            except Exception:  # whatever a template of one's own does: the person still gets a notice
-                text = ""
+        text = templates.rendered(self._template, names) if self._template is not None else ""
         if not text.strip() or len(text) > NOTICE_MAX:
-            text = _shipped_template().render(names)
+            text = templates.shipped(_SHIPPED, escape=False).render(names)
         return _tidy(text)
-
-    def _checked(self, file: str) -> Template:
-        from jinja2 import TemplateError, TemplateSyntaxError
-
-        try:
-            template = _compile(Path(file).read_text("utf-8"))
-            for one in (True, False):
-                text = template.render(_names(Notice("a.exe", ("Name",), one, not one), Reference("0", "0" * one)))
-                if not text.strip():
-                    raise ConfigError(f"The template {file} makes an empty notice.")
-        except (OSError, UnicodeDecodeError) as error:
-            words = getattr(error, "strerror", None) or "it is not text in UTF-8"
-            raise ConfigError(f"The template {file} cannot be read: {words}.") from error
-        except TemplateSyntaxError as error:
-            raise ConfigError(f"The template {file}, line {error.lineno}: {error.message}.") from error
-        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
-            raise ConfigError(f"The template {file} cannot be rendered: {error}.") from error
-        return template
 
 
 SHIPPED = Notices()
@@ -128,12 +105,6 @@ def _tidy(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _compile(source: str) -> Template:
-    from jinja2 import Environment, StrictUndefined  # only where a notice is made
-
-    return Environment(autoescape=False, undefined=StrictUndefined).from_string(source)
-
-
-@lru_cache(maxsize=1)
-def _shipped_template() -> Template:
-    return _compile(_SHIPPED.read_text("utf-8"))
+def _trials(template: Template) -> Iterator[str]:
+    for one in (True, False):
+        yield template.render(_names(Notice("a.exe", ("Name",), one, not one), Reference("0", "0" * one)))

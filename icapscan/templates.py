@@ -1,0 +1,54 @@
+"""jinja2 templates: those of an administrator are compiled and tried before they are used; loaded when needed only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from icapscan.errors import ConfigError
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+
+def own(file: str, what: str, trials: Callable[[Template], Iterable[str]], *, escape: bool) -> Template:
+    """The compiled template in ``file``. ``what`` it makes is e.g. a ``page``; ``trials`` renders it in every way.
+
+    Raises `ConfigError` where it cannot be read, compiled or rendered, or makes nothing.
+    """
+    from jinja2 import TemplateError, TemplateSyntaxError
+
+    try:
+        template = _compiled(Path(file).read_text("utf-8"), escape)
+        if not all(text.strip() for text in trials(template)):
+            raise ConfigError(f"The template {file} makes an empty {what}.")
+    except (OSError, UnicodeDecodeError) as error:
+        words = getattr(error, "strerror", None) or "it is not text in UTF-8"
+        raise ConfigError(f"The template {file} cannot be read: {words}.") from error
+    except TemplateSyntaxError as error:
+        raise ConfigError(f"The template {file}, line {error.lineno}: {error.message}.") from error
+    except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise ConfigError(f"The template {file} cannot be rendered: {error}.") from error
+    return template
+
+
+@lru_cache(maxsize=8)
+def shipped(file: Path, *, escape: bool) -> Template:
+    """A template of the package."""
+    return _compiled(file.read_text("utf-8"), escape)
+
+
+def rendered(template: Template, names: dict[str, object]) -> str:
+    """What an administrator's own template makes; nothing where it fails on these values."""
+    try:
+        return template.render(names)
+    except Exception:  # whatever it does: the person gets the shipped text
+        return ""
+
+
+def _compiled(source: str, escape: bool) -> Template:
+    from jinja2 import Environment, StrictUndefined
+
+    return Environment(autoescape=escape, undefined=StrictUndefined).from_string(source)
