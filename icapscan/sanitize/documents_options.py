@@ -17,15 +17,13 @@ Inside = tuple[PartPath, ...]
 """Paths of what offends, from the document on; empty: the document itself."""
 
 
-class CleanOptions(Struct, frozen=True, forbid_unknown_fields=True):
+DOCUMENT_MAX = 64 * MIB
+SECONDS = 30.0
+
+
+class Removals(Struct, frozen=True, forbid_unknown_fields=True):
     """What is taken out besides what always is: macros, scripts, DDE, launching, templates from elsewhere."""
 
-    size: Bytes = 64 * MIB
-    """A larger document is not cleaned but replaced. Its bytes are held in memory about three times."""
-    limits: Limits = Limits(seconds=30.0, unpacked=512 * MIB)
-    """What may be unpacked on the way, and how long it may take."""
-    html: bool = True
-    """Clean HTML. Only for mails: a page of the web does not work without its scripts, and must be replaced."""
     html_forms: bool = True
     """In HTML, forms and their fields."""
     office_controls: bool = True
@@ -42,6 +40,17 @@ class CleanOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """Sound, films, 3D, and rich media."""
     pdf_xfa: bool = True
     """Forms in XML (XFA), which have scripts of their own."""
+
+
+class CleanOptions(Removals, frozen=True, kw_only=True):
+    """How documents are cleaned."""
+
+    size: Bytes = DOCUMENT_MAX
+    """A larger document is not cleaned but replaced. Its bytes are held in memory about three times."""
+    limits: Limits = Limits(seconds=SECONDS, unpacked=8 * DOCUMENT_MAX)
+    """What may be unpacked on the way, and how long it may take."""
+    html: bool = True
+    """Clean HTML. Only for mails: a page of the web does not work without its scripts, and must be replaced."""
 
 
 class Work:
