@@ -84,14 +84,39 @@ class _Part:
             yield PartFailed(self._key, Reason.MALFORMED, detail)
 
 
-class UuSink:
-    """Lines of uuencoded text, up to ``end`` or the first line that is none."""
+class _Decoder(Protocol):
+    """What turns text into bytes, as `transfer` has it."""
+
+    def feed(self, data: bytes) -> bytes: ...
+
+    def finish(self) -> bytes: ...
+
+
+class _Decoded:
+    """What the sinks have in common whose text goes through one decoder into one part."""
 
     __slots__ = ("_part", "_stream")
+    _stream: _Decoder
+
+    def __init__(self, part: _Part, stream: _Decoder) -> None:
+        self._part = part
+        self._stream = stream
+
+    def feed(self, data: bytes) -> Iterator[PartEvent]:
+        return self._part.give(self._stream.feed(data))
+
+    def finish(self) -> Iterator[PartEvent]:
+        yield from self._part.give(self._stream.finish())
+        yield from self._part.close()
+
+
+class UuSink(_Decoded):
+    """Lines of uuencoded text, up to ``end`` or the first line that is none."""
+
+    __slots__ = ()
 
     def __init__(self, part: _Part) -> None:
-        self._part = part
-        self._stream = uu.Uuencode()
+        super().__init__(part, uu.Uuencode())
 
     def end(self, data: bytes, at: int, final: bool) -> tuple[int, int, bool]:
         found = _UU_LINES.match(data, at)
@@ -104,13 +129,6 @@ class UuSink:
             return stop, last.end(), True
         cut = final and line_end < 0 and len(data) - stop < _UU_LINE_MAX  # the last line, without its end
         return (len(data), len(data), True) if cut else (stop, stop, True)
-
-    def feed(self, data: bytes) -> Iterator[PartEvent]:
-        return self._part.give(self._stream.feed(data))
-
-    def finish(self) -> Iterator[PartEvent]:
-        yield from self._part.give(self._stream.finish())
-        yield from self._part.close()
 
 
 class YencSink:
@@ -179,15 +197,15 @@ class BinHexSink:
             yield from part.give(data)
 
 
-class Base64Sink:
+class Base64Sink(_Decoded):
     """base64 in a text: lines, or a string in a script. Ends with the first thing that is none, or where `to_padding`
     is set with the padding at the end of a line."""
 
-    __slots__ = ("_part", "_stream", "_to_padding")
+    __slots__ = ("_to_padding",)
+    _stream: Base64
 
     def __init__(self, part: _Part, to_padding: bool = False) -> None:
-        self._part = part
-        self._stream = Base64()
+        super().__init__(part, Base64())
         self._to_padding = to_padding
 
     @property
@@ -245,21 +263,16 @@ class Base64Sink:
     def feed(self, data: bytes) -> Iterator[PartEvent]:
         if b"\\" in data:
             data = data.replace(b"\\n", b"\n").replace(b"\\r", b"\r").replace(b"\\", b"")
-        return self._part.give(self._stream.feed(data))
-
-    def finish(self) -> Iterator[PartEvent]:
-        yield from self._part.give(self._stream.finish())
-        yield from self._part.close()
+        return super().feed(data)
 
 
-class OpenPgpSink:
+class OpenPgpSink(_Decoded):
     """An armored message (RFC 9580 6.2) up to its last line: a part that is opened as a message in turn."""
 
-    __slots__ = ("_part", "_stream")
+    __slots__ = ()
 
     def __init__(self, part: _Part) -> None:
-        self._part = part
-        self._stream = Base64()
+        super().__init__(part, Base64())
 
     def end(self, data: bytes, at: int, final: bool) -> tuple[int, int, bool]:
         found = _ARMOR_END.search(data, at)
@@ -267,13 +280,6 @@ class OpenPgpSink:
             return found.start(), found.start(), True
         keep = len(data) if final else max(at, len(data) - 1)
         return keep, keep, final
-
-    def feed(self, data: bytes) -> Iterator[PartEvent]:
-        return self._part.give(self._stream.feed(data))
-
-    def finish(self) -> Iterator[PartEvent]:
-        yield from self._part.give(self._stream.finish())
-        yield from self._part.close()
 
 
 class SpelledSink:
