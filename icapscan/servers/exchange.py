@@ -31,6 +31,7 @@ from icapscan.wire.icap_events import HttpHeads
 Outcome = Reply | Coroutine[Any, Any, Reply]
 _NO_SUBJECT = Subject()
 _NO_THREADS = Threads()
+"""Of a transaction that needs none, as nearly all."""
 _MAIL_TYPES = ("message/", "multipart/")
 """Bodies that are rewritten part by part."""
 _PARTIAL = Unscanned(Reason.UNSUPPORTED, detail="The response is only a range of a content.")
@@ -310,11 +311,10 @@ class ScanExchange(CopyingExchange):
         assert now.head is not None and now.route is not None and virgin is not None
         profile, file = now.route.profile, self._name.encode("utf-8", "replace")
         fields = replies.sanitized_fields(decision, verdict, file=file, profile=profile)
-        heads = self.heads(store.size)
-        if now.head.method == b"RESPMOD":
-            heads = HttpHeads(None, http_rewrite.rewritten(heads.res_hdr or b"", store.size, adapted.name))
-        else:
-            heads = HttpHeads(http_rewrite.rewritten(heads.req_hdr or b"", store.size, adapted.name))
+        kept = self.heads(store.size)
+        heads = HttpHeads(
+            *(head and http_rewrite.rewritten(head, store.size, adapted.name) for head in (kept.req_hdr, kept.res_hdr))
+        )
         unchanged = adapted.edits.tail(virgin.store.size)
         if self._may_204 and now.head.allow_206 and unchanged < virgin.store.size:
             self._prefix = now.generation.scanner.new_store()
@@ -379,10 +379,7 @@ class ScanExchange(CopyingExchange):
         return Reply(200, "200 defer" if defer else "200 block", fields, HttpHeads(None, head), page.html)
 
     def close(self) -> None:
-        if self._threads is _NO_THREADS:
-            self._free()
-        else:
-            self._threads.when_done(self._free)
+        self._threads.when_done(self._free)
 
     def _free(self) -> None:
         if self._scan is not None:

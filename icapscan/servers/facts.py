@@ -17,7 +17,8 @@ from icapscan.wire import http_head
 from icapscan.wire.icap_events import RequestHead
 
 _MAIL_TYPES = ("message/rfc822", "message/global")
-_SMTP_FIELD = re.compile(rb"^x-smtp-(?:from|to)[ \t]*:", re.IGNORECASE | re.MULTILINE)
+ENVELOPE = re.compile(rb"^x-smtp-(from|to)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
+"""Fields in which an ICAP client of a relay gives the envelope of a mail."""
 _HOST = re.compile(rb"^host[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
 _MAIL = (Direction.MAIL,)
 
@@ -38,7 +39,7 @@ def directions(now: Transaction) -> tuple[Direction, ...]:
         return (web,)
     head = now.heads.req_hdr
     media_type = http_head.media_type(http_head.look(head).get(b"content-type"))
-    seems_mail = media_type in _MAIL_TYPES or (head is not None and _SMTP_FIELD.search(head) is not None)
+    seems_mail = media_type in _MAIL_TYPES or (head is not None and ENVELOPE.search(head) is not None)
     return (Direction.MAIL, web) if seems_mail else (web,)
 
 

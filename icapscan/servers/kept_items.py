@@ -7,14 +7,13 @@ import re
 from icapscan.findings import Verdict
 from icapscan.policy.decision import Decision
 from icapscan.quarantine.item import Item, Kind
-from icapscan.servers.facts import directions
+from icapscan.servers.facts import ENVELOPE, directions
 from icapscan.servers.transaction import Transaction
 from icapscan.store import PartStore
 from icapscan.unwrap.names import readings
 
 RECIPIENTS_MAX = 1000
 _HEADER_MAX = 64 * 1024
-_ENVELOPE = re.compile(rb"^x-smtp-(from|to)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
 _SUBJECT = re.compile(rb"^subject[ \t]*:[ \t]*([^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)", re.IGNORECASE | re.MULTILINE)
 
 
@@ -26,13 +25,13 @@ def item_of(
     mail = media_type.startswith("message/")
     subject = _SUBJECT.search(header) if mail else None
     sender, recipients = _envelope(now)
-    ways = directions(now)
+    assert now.head is not None and now.route is not None
     return Item(
         kind=Kind.MAIL if mail else Kind.FILE,
-        service=now.route.name if now.route is not None else "",
-        direction=ways[0].value if ways else "",
-        client=now.client_ip.decode("latin-1") or (now.head.client_ip.decode("latin-1") if now.head else ""),
-        user=now.head.user.decode("utf-8", "replace") if now.head is not None else "",
+        service=now.route.name,
+        direction=directions(now)[0].value,
+        client=now.head.client_ip.decode("latin-1"),
+        user=now.head.user.decode("utf-8", "replace"),
         url=now.url.decode("utf-8", "replace"),
         sender=sender,
         recipients=recipients,
@@ -49,7 +48,7 @@ def _envelope(now: Transaction) -> tuple[str | None, tuple[str, ...]]:
     sender: str | None = None
     recipients: list[str] = []
     heads = [now.head.fields.raw if now.head is not None else b"", now.heads.req_hdr or b""]
-    for found in (match for head in heads for match in _ENVELOPE.finditer(head)):
+    for found in (match for head in heads for match in ENVELOPE.finditer(head)):
         value = found[2].decode("utf-8", "replace")
         if found[1].lower() == b"from":
             sender = _address(value) if sender is None else sender

@@ -10,8 +10,9 @@ import re
 
 from icapscan.unwrap.byteranges import MEDIA_TYPE, content_range
 from icapscan.wire import http_head
+from icapscan.wire.http_rewrite import field_lines
 
-_ASKED = re.compile(rb"^(?:if-)?range[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*", re.I | re.M)
+_ASKED = field_lines(b"range", b"if-range")
 _PARTIAL = re.compile(rb"HTTP/[0-9.]{1,5}[ \t]+206\b")
 
 

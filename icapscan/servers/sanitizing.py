@@ -29,9 +29,8 @@ from icapscan.sanitize.settings import SanitizeSettings
 from icapscan.servers.threads import Run
 from icapscan.store import PartStore
 from icapscan.unwrap.contract import Declared
+from icapscan.unwrap.mime_reading import SKELETON
 
-SKELETON = "skeleton"
-"""Key of the part of a mail that has what is no part of its own (`icapscan.unwrap.mime_reading`)."""
 TURN = 1 * MIB
 """Bytes of the adapted body that are scanned before others get their turn."""
 Judge = Callable[[Verdict, Scan], Decision]
@@ -93,16 +92,14 @@ class Sanitizer:
             targets = _targets(scan, verdict, decision, clean)
             try:
                 sanitized, name = await run(self._rewrite, scan.store, subject, targets, said, mail)
-                again = await _again(scan, subject, sanitized.edits, name)
+                again, why = await _again(scan, subject, sanitized.edits, name, judge)
             except CannotSanitize as error:
                 raise Uncleanable(str(error)) from error
             except StoreFull as error:
                 raise Uncleanable(f"There is no room for the adapted body: {error}") from error
-            result = await _judged(again, judge)
-            if result is None:
+            if not why:
                 return Adapted(again, sanitized.edits, sanitized.removed, name)
             again.close()
-            why = result
             if all(one.how == "replaced" for one in sanitized.removed):
                 break  # a second attempt would give the same
         raise Uncleanable(why)
@@ -167,11 +164,9 @@ def _deepest(paths: tuple[PartPath, ...]) -> tuple[PartPath, ...]:
     return tuple(path for path in deepest if path.rpartition("/")[2] != SKELETON) or deepest
 
 
-async def _again(scan: Scan, subject: Subject, edits: Edits, name: str) -> Scan:
-    """A scan of the adapted body that has got all of it. Raises `StoreFull`."""
-    if name:
-        subject = Subject(subject.content_encoding, name, subject.media_type, subject.content_type)
-    again = scan.another(subject)
+async def _again(scan: Scan, subject: Subject, edits: Edits, name: str, judge: Judge) -> tuple[Scan, str]:
+    """The adapted body, scanned, and why it may not pass; empty where it may. Raises `StoreFull`."""
+    again = scan.another(replace(subject, name=name) if name else subject)
     try:
         fed = 0
         for piece in edits.pieces(scan.store):
@@ -180,21 +175,14 @@ async def _again(scan: Scan, subject: Subject, edits: Edits, name: str) -> Scan:
             if fed >= TURN:
                 fed = 0
                 await asyncio.sleep(0)
-    except BaseException:
-        again.close()
-        raise
-    return again
-
-
-async def _judged(again: Scan, judge: Judge) -> str | None:
-    """None where the adapted body may pass, else why not."""
-    try:
         verdict = await again.finish()
         decision = judge(verdict, again)
     except BaseException:
         again.close()
         raise
     if decision.action is Action.ALLOW:
-        return None
+        return again, ""
+    if verdict is CLEAN:
+        return again, "What was left is stopped by a rule."
     said = verdict.name or (verdict.reason.value if verdict.reason is not None else verdict.level.word)
-    return f"What was left still offends: {said}." if verdict is not CLEAN else "What was left is stopped by a rule."
+    return again, f"What was left still offends: {said}."

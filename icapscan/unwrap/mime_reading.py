@@ -16,6 +16,8 @@ from icapscan.unwrap.mime_leaf import Leaf
 from icapscan.unwrap.mime_parts import Parts
 from icapscan.unwrap.mime_variation import STRICT, AnyDoubt, Start, Variation, encoding_of
 
+SKELETON = "skeleton"
+"""Key of the part that has what is in no part of its own: headers, and small texts once more."""
 SKELETON_MAX = 4 * MIB
 _KEPT_MAX = 1 * MIB
 _BARE_CR = re.compile(rb"\r(?!\n)")
@@ -167,10 +169,10 @@ class Reading:
         if self._skeleton_size > SKELETON_MAX:
             yield AnomalyFound(Anomaly("skeleton-too-large"))
         elif not self.doubts:
-            yield PartBegin("skeleton", media_type="message/rfc822", audience=Audience.CLAMD)
+            yield PartBegin(SKELETON, media_type="message/rfc822", audience=Audience.CLAMD)
             for piece in self._skeleton:
-                yield PartData("skeleton", piece)
-            yield PartEnd("skeleton")
+                yield PartData(SKELETON, piece)
+            yield PartEnd(SKELETON)
             return
         yield from self._kept_texts()
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import re
 from urllib.parse import quote
 
-_DESCRIBES = re.compile(
-    rb"^(?:content-length|transfer-encoding|trailer|content-md5|digest|content-digest|repr-digest|etag|accept-ranges|"
-    rb"content-range)[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*",
-    re.I | re.M,
-)
+
+def field_lines(*names: bytes) -> re.Pattern[bytes]:
+    """Whole field lines of these names, with their folds."""
+    return re.compile(rb"^(?:%s)[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*" % b"|".join(names), re.I | re.M)
+
+
+_DESCRIBES = field_lines(
+    b"content-length", b"transfer-encoding", b"trailer", b"content-md5", b"digest", b"content-digest", b"repr-digest",
+    b"etag", b"accept-ranges", b"content-range",
+)  # fmt: skip
 """Length, framing, digests and validators of what it was. Whoever asks for a range of it would mix two bodies."""
 _TYPE = re.compile(rb"^(content-type[ \t]*:)[^\n]*macroenabled[^\n]*\n(?:[ \t][^\n]*\n)*", re.I | re.M)
 _DISPOSITION = re.compile(
