@@ -165,3 +165,9 @@ def armored(data: bytes, kind: bytes = b"MESSAGE") -> bytes:
 def gzipped(data: bytes) -> bytes:
     """gzip without the time: the same in every process."""
     return gzip.compress(data, mtime=0)
+
+
+def raw_deflate(data: bytes) -> bytes:
+    """deflate without zlib's frame."""
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(data) + packer.flush()

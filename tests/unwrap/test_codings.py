@@ -29,6 +29,7 @@ from icapscan.unwrap.formats import Registry
 from icapscan.unwrap.tree import PartReady, WalkEvent
 from icapscan.unwrap.walker import Walker
 from tests.conftest import corpus_rows
+from tests.unwrap.coders import raw_deflate
 
 # The EICAR test string, cut in two so that this file is not taken for it.
 EICAR = rb"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR-" + rb"STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
@@ -115,11 +116,6 @@ class Walked:
 
 def walk(body: bytes, coding: bytes, step: int = 64 * KIB, limits: Limits | None = None) -> Walked:
     return Walked(body, coding, step, limits).check_complete()
-
-
-def raw_deflate(data: bytes) -> bytes:
-    packer = zlib.compressobj(wbits=-15)
-    return packer.compress(data) + packer.flush()
 
 
 def zstd_without_size(data: bytes) -> bytes:

@@ -6,7 +6,6 @@ import gzip
 import lzma
 import zlib
 from collections.abc import Callable
-from functools import partial
 from itertools import pairwise
 
 import brotli
@@ -15,17 +14,13 @@ import zstandard
 
 from icapscan.findings import Level
 from icapscan.limits import Limits
+from tests.unwrap.coders import gzipped, raw_deflate
 from tests.unwrap.pdf_maker import attachment, flate, pdf
 from tests.unwrap.samples_mime import EICAR, TEXT, mail, multipart, part
 from tests.unwrap.verdicts import infected, reasons, verdict
 from tests.unwrap.zip_maker import Made, made_zip
 
 Encode = Callable[[bytes], bytes]
-
-
-def raw_deflate(data: bytes) -> bytes:
-    packer = zlib.compressobj(wbits=-15)
-    return packer.compress(data) + packer.flush()
 
 
 def lzma_alone(data: bytes) -> bytes:
@@ -45,8 +40,6 @@ CODINGS: list[tuple[bytes, Encode]] = [
 every_coding = pytest.mark.parametrize(
     ("token", "encode"), CODINGS, ids=[f"{token.decode()}-{encode.__name__}" for token, encode in CODINGS]
 )
-packed = partial(gzip.compress, mtime=0)
-"""The same in each process, since it names tests."""
 PLAIN = b"nothing to see here, in any reading of it"
 
 
@@ -82,8 +75,8 @@ def test_evasion_58_more_than_five_codings_are_a_limit() -> None:
 
 @every_coding
 def test_evasion_59_two_layers_of_which_one_is_declared(token: bytes, encode: Encode) -> None:
-    infected(encode(packed(EICAR)), coding=token)
-    infected(packed(packed(EICAR)), coding=b"gzip")
+    infected(encode(gzipped(EICAR)), coding=token)
+    infected(gzipped(gzipped(EICAR)), coding=b"gzip")
     for inner in (lzma.compress, zstandard.compress, lzma_alone):
         infected(encode(inner(EICAR)), coding=token)
 
@@ -110,8 +103,8 @@ def test_evasion_60_a_coding_that_was_not_declared(encode: Encode, declared: byt
 )
 def test_evasion_60_an_unknown_token_is_not_clean(token: bytes) -> None:
     infected(EICAR, coding=token)
-    infected(packed(EICAR), coding=token)
-    for body in (PLAIN, packed(PLAIN), brotli.compress(EICAR)):
+    infected(gzipped(EICAR), coding=token)
+    for body in (PLAIN, gzipped(PLAIN), brotli.compress(EICAR)):
         assert "unsupported" in reasons(verdict(body, coding=token))
         assert "unsupported" in reasons(verdict(body, coding=b"gzip, " + token))
 
@@ -133,13 +126,13 @@ EXTRA, NAME, COMMENT, HEAD_CRC, IS_TEXT = 4, 8, 16, 2, 1
 @pytest.mark.parametrize(
     "body",
     [
-        packed(EICAR[:20]) + packed(EICAR[20:]),
-        packed(b"") + packed(EICAR),
-        packed(b"") * 3 + packed(EICAR),
-        packed(EICAR) + b"junk behind it",
-        packed(EICAR) + bytes(100),
-        packed(EICAR)[:-8],
-        packed(EICAR)[:-1],
+        gzipped(EICAR[:20]) + gzipped(EICAR[20:]),
+        gzipped(b"") + gzipped(EICAR),
+        gzipped(b"") * 3 + gzipped(EICAR),
+        gzipped(EICAR) + b"junk behind it",
+        gzipped(EICAR) + bytes(100),
+        gzipped(EICAR)[:-8],
+        gzipped(EICAR)[:-1],
         gzip_member(EICAR, crc=1),
         gzip_member(EICAR, size=3),
         gzip_member(EICAR, EXTRA, b"\x05\0extra"),
@@ -155,7 +148,7 @@ def test_evasion_61_gzip_members(body: bytes) -> None:
     infected(body, "application/gzip")
 
 
-@pytest.mark.parametrize("body", [packed(PLAIN)[:-8], gzip_member(PLAIN, crc=1), gzip_member(PLAIN, size=3)])
+@pytest.mark.parametrize("body", [gzipped(PLAIN)[:-8], gzip_member(PLAIN, crc=1), gzip_member(PLAIN, size=3)])
 def test_evasion_61_what_is_wrong_with_a_member_is_told(body: bytes) -> None:
     assert reasons(verdict(body, coding=b"gzip")) == {"malformed"}
 
@@ -207,7 +200,7 @@ WRONG = (
 PROGRAMS = {
     "itself": EICAR,
     "zip": made_zip(Made(b"a.com", EICAR)),
-    "gzip": packed(EICAR),
+    "gzip": gzipped(EICAR),
     "xz": lzma.compress(EICAR),
     "pdf": pdf([attachment(b"a.com", 4), flate(EICAR)]),
     "mail": mail(),
@@ -252,8 +245,8 @@ def test_evasion_68_joined_ranges(cuts: tuple[int, ...]) -> None:
         infected(ranges(*order), "multipart/byteranges", content_type=b"multipart/byteranges; boundary=x")
 
 
-def test_evasion_68_ranges_of_what_is_packed() -> None:
-    whole = packed(EICAR)
+def test_evasion_68_ranges_of_what_is_gzipped() -> None:
+    whole = gzipped(EICAR)
     body = ranges((9, whole[9:]), (0, whole[:9]))
     infected(body, "multipart/byteranges", content_type=b"multipart/byteranges; boundary=x")
 
