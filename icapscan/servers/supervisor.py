@@ -83,6 +83,8 @@ class Supervisor:
         self._folder = tempfile.TemporaryDirectory(prefix="icapscan-")
         self._number = 0
         self._rules_file: str | None = None
+        self._rules_numbers: set[int] = set()
+        """Of the files that may be there."""
         self._engine_failures: dict[str, str] = {"engines": "The first self-test has not ended."}
         self._istag = ""
         self._workers: dict[int, WorkerProcess] = {}
@@ -172,7 +174,7 @@ class Supervisor:
                 self._command, self._plain, self._tls, self._loads, slot, self.worker_count
             )
             self._workers[slot] = worker
-            worker.channel.send(self._configuration())
+            worker.configure(self._configuration())
             code = await worker.run()
             retire(self._loads, slot)
             del self._workers[slot]
@@ -191,13 +193,22 @@ class Supervisor:
     def _write_rules(self) -> None:
         """Put the compiled rules where the workers read them. Each number has its own file: one may still be read."""
         self._number += 1
-        before, self._rules_file = self._rules_file, None
+        self._rules_file = None
+        self._remove_old_rules()
         if self._state.rules is not None:
-            path = Path(self._folder.name, f"rules-{self._number}.yac")
+            path = self._rules_path(self._number)
             path.write_bytes(self._state.rules.to_bytes())
             self._rules_file = str(path)
-        if before is not None and self._number > 2:
-            Path(self._folder.name, f"rules-{self._number - 2}.yac").unlink(missing_ok=True)
+
+    def _remove_old_rules(self) -> None:
+        """Those that no worker will read any more: one that is busy or slow may be several reloads behind."""
+        wanted = {number for worker in self._workers.values() for number in worker.asked}
+        for number in self._rules_numbers - wanted:
+            self._rules_path(number).unlink(missing_ok=True)
+        self._rules_numbers = (self._rules_numbers & wanted) | {self._number}
+
+    def _rules_path(self, number: int) -> Path:
+        return Path(self._folder.name, f"rules-{number}.yac")
 
     def _reopen_logs(self) -> None:
         for worker in self._workers.values():
@@ -267,7 +278,7 @@ class Supervisor:
         await self._check_engines()
         self._write_rules()
         for worker in self._workers.values():
-            worker.channel.send(self._configuration())
+            worker.configure(self._configuration())
         await before.engines.close()
         _log.info("The configuration was loaded again. ISTag %s.", self._istag)
 

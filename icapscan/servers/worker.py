@@ -90,7 +90,11 @@ class Worker:
                 message = await self._channel.receive()
                 if message is None or isinstance(message, Drain):
                     break
-                await self._obey(message)
+                try:
+                    await self._obey(message)
+                except Exception:
+                    await self._drain()  # who is connected gets the answer first; then the supervisor starts another
+                    raise
             await self._drain()
         finally:
             ticker.cancel()

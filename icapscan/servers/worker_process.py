@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import Sequence
 
-from icapscan.servers.control import Channel, FromWorker, Ready, Stats, open_channel
+from icapscan.servers.control import Channel, Configure, FromWorker, Ready, Stats, open_channel
 
 
 class WorkerProcess:
@@ -19,11 +19,22 @@ class WorkerProcess:
         """The configuration that it has in force; 0 = none yet."""
         self.failed: dict[str, str] = {}
         self.stats: Stats | None = None
+        self._asked: list[int] = []
 
     @property
     def pid(self) -> int:
         """Its process id."""
         return self._process.pid
+
+    @property
+    def asked(self) -> frozenset[int]:
+        """The configurations that it was sent and has not in force yet: it may still read their rules."""
+        return frozenset(self._asked)
+
+    def configure(self, message: Configure) -> None:
+        """Send it a configuration."""
+        self._asked.append(message.number)
+        self.channel.send(message)
 
     @classmethod
     async def start(
@@ -56,6 +67,7 @@ class WorkerProcess:
             if isinstance(message, Ready):
                 self.ready_number = message.number
                 self.failed = message.failed
+                self._asked = [number for number in self._asked if number > message.number]
             else:
                 self.stats = message
         code = await self._process.wait()

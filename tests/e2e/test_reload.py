@@ -131,6 +131,10 @@ def _wait_until_blocked(server: IcapscanServer, marker: bytes) -> None:
     server.wait_until(lambda: scan(server.address, marker).blocked, f"{marker!r} to be blocked")
 
 
+def _wait_until_loaded(server: IcapscanServer, times: int) -> None:
+    server.wait_until(lambda: server.log_text().count("was loaded again") >= times, f"reload {times}")
+
+
 def _wait_until_gone(server: IcapscanServer, worker: int) -> None:
     server.wait_until(lambda: worker not in server.worker_pids(), f"the end of worker {worker}")
 
@@ -168,6 +172,27 @@ def test_reload_under_load_drops_no_connection(tmp_path: Path, rules: Path) -> N
             for thread in threads:
                 thread.join()
         assert wrong == []
+        server.stop()
+
+
+def test_a_worker_that_is_several_reloads_behind_catches_up(tmp_path: Path, rules: Path) -> None:
+    with _run(tmp_path, rules) as server:
+        server.wait_until(lambda: len(server.worker_pids()) == 2, "two workers")
+        server.wait_ready()
+        before = sorted(server.worker_pids())
+        slow = before[0]
+        os.kill(slow, signal.SIGSTOP)
+        try:
+            for number in range(4):
+                (rules / "new.yar").write_text(_rule(f"New{number}", b"%d " % number + NEW))
+                server.reload()
+                _wait_until_loaded(server, number + 1)
+        finally:
+            os.kill(slow, signal.SIGCONT)
+        server.wait_until(
+            lambda: all(scan(server.address, b"3 " + NEW).blocked for _ in range(20)), "the new rule everywhere"
+        )
+        assert sorted(server.worker_pids()) == before
         server.stop()
 
 
