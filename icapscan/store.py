@@ -75,6 +75,13 @@ class PartStore:
         store.append(data)
         return store
 
+    @classmethod
+    def of_file(cls, descriptor: int) -> PartStore:
+        """A store of what is in an open file, outside any purse. It owns the descriptor from now on."""
+        store = cls(Purse(0, 0), Limits())
+        store._tier, store._fd, store.size = _Tier.FILE, descriptor, os.fstat(descriptor).st_size
+        return store
+
     def append(self, data: bytes | memoryview) -> None:
         """Add bytes at the end. Raises `StoreFull` when neither memory nor disk is left; the store stays readable."""
         count = len(data)

@@ -17,7 +17,7 @@ from msgspec import Struct
 from icapscan import templates
 from icapscan.findings import Reason, Verdict
 from icapscan.policy.decision import Action, Cause, Decision
-from icapscan.policy.page_texts import ENGLISH, JAPANESE, LANGUAGES, Kind, Texts
+from icapscan.policy.page_texts import ENGLISH, JAPANESE, LANGUAGES, Kind, Said, Texts
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -91,8 +91,8 @@ class BlockPage:
         """The shipped template: rendered once for each shape of page, then filled with escaped values."""
         from markupsafe import escape
 
-        values = {"threat": _shown(facts.threat, THREAT_MAX), "url": _shown(_text(facts.url), URL_MAX)}
-        values["reference"] = _shown(facts.reference, THREAT_MAX) or "-"
+        values = {"threat": shown(facts.threat, THREAT_MAX), "url": shown(_text(facts.url), URL_MAX)}
+        values["reference"] = shown(facts.reference, THREAT_MAX) or "-"
         shape = (texts.language, facts.kind, facts.reason, facts.rule, *(bool(value) for value in values.values()))
         skeleton = self._skeletons.get(shape)
         if skeleton is None:
@@ -103,11 +103,8 @@ class BlockPage:
 
     def _names(self, texts: Texts, facts: PageFacts) -> dict[str, object]:
         """Everything that a template may use."""
-        said = {
-            Kind.INFECTED: texts.infected, Kind.SUSPICIOUS: texts.suspicious, Kind.RULE: texts.rule,
-            Kind.DEFERRED: texts.deferred,
-        }.get(facts.kind) or texts.unscanned[facts.reason or Reason.ENGINE_FAILED]  # fmt: skip
-        contact = _shown(self._contact, URL_MAX)
+        said = said_of(texts, facts)
+        contact = shown(self._contact, URL_MAX)
         return {
             "language": texts.language,
             "title": texts.title,
@@ -118,10 +115,10 @@ class BlockPage:
             "labels": texts.labels,
             "footer": texts.footer,
             "kind": facts.kind.value,
-            "threat": _shown(facts.threat, THREAT_MAX),
-            "reason": facts.reason.value if facts.reason is not None else _shown(facts.rule, THREAT_MAX),
-            "url": _shown(_text(facts.url), URL_MAX),
-            "reference": _shown(facts.reference, THREAT_MAX) or "-",
+            "threat": shown(facts.threat, THREAT_MAX),
+            "reason": facts.reason.value if facts.reason is not None else shown(facts.rule, THREAT_MAX),
+            "url": shown(_text(facts.url), URL_MAX),
+            "reference": shown(facts.reference, THREAT_MAX) or "-",
             "contact": contact,
         }
 
@@ -133,6 +130,15 @@ class BlockPage:
                     yield template.render(
                         self._names(texts, PageFacts(kind, "0", "Name", reason, b"http://example.com/"))
                     )
+
+
+def said_of(texts: Texts, facts: PageFacts) -> Said:
+    """The words for these facts."""
+    said = {
+        Kind.INFECTED: texts.infected, Kind.SUSPICIOUS: texts.suspicious, Kind.RULE: texts.rule,
+        Kind.DEFERRED: texts.deferred,
+    }.get(facts.kind)  # fmt: skip
+    return said or texts.unscanned[facts.reason or Reason.ENGINE_FAILED]
 
 
 @lru_cache(maxsize=256)
@@ -154,7 +160,7 @@ def _text(data: bytes) -> str:
     return data[: URL_MAX * 4].decode("utf-8", "replace")
 
 
-def _shown(text: str, most: int) -> str:
+def shown(text: str, most: int) -> str:
     """``text`` without characters that are invisible or turn the direction of writing, shortened."""
     clean = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[: most + 1])
     return clean if len(text) <= most else clean[:most] + "…"

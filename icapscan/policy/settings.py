@@ -44,9 +44,10 @@ class PolicySettings(Struct, frozen=True, forbid_unknown_fields=True):
     infected: Literal["block"] = "block"
     suspicious: Answer = "allow"
     """``allow``: passed with headers that say so."""
-    ranges: Literal["refuse", "allow"] = "refuse"
-    """``refuse``: requests lose their Range fields, and a response that is only a range is UNSCANNED(unsupported);
-    ``allow``: each range is scanned by itself, and what only the whole would show is not seen."""
+    ranges: Literal["strip", "refuse", "allow"] = "strip"
+    """``strip``: requests lose their Range fields, and a response that is only a range is UNSCANNED(unsupported);
+    ``refuse``: requests for ranges are UNSCANNED(unsupported) as well; ``allow``: each range is scanned by itself, and
+    what only the whole would show is not seen."""
     macro: Answer = "allow"
     """Documents with macros in which nothing else was found."""
     unscanned: UnscannedSettings = UnscannedSettings()

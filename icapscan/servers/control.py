@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from msgspec import Struct
 
+from icapscan.servers.late import Cut
 from icapscan.servers.settings import Settings
 
 _LONGEST = 16 * 1024 * 1024
@@ -23,6 +24,8 @@ class Configure(Struct, frozen=True, tag="configure"):
     """Compiled YARA rules, or None when YARA is off."""
     clamd: tuple[str, ...]
     istag: str
+    downloads: str
+    """Folder of finished downloads that wait to be fetched; all workers share it."""
 
 
 class SetTag(Struct, frozen=True, tag="set-tag"):
@@ -55,8 +58,9 @@ class Stats(Struct, frozen=True, tag="stats"):
     disk_left: int
 
 
-ToWorker = Configure | SetTag | Drain | Reopen
-FromWorker = Ready | Stats
+ToWorker = Configure | SetTag | Drain | Reopen | Cut
+FromWorker = Ready | Stats | Cut
+"""`Cut` goes from the worker that cut a download to the others, by way of the supervisor."""
 Received = TypeVar("Received")
 
 

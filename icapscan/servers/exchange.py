@@ -16,9 +16,11 @@ from icapscan.policy.decision import Action, Decision
 from icapscan.policy.facts import Direction
 from icapscan.sanitize.contract import Reference
 from icapscan.servers import ranges, replies
+from icapscan.servers.delivery import Delivery, delivery_for, late_answer
 from icapscan.servers.facts import directions, facts_of
 from icapscan.servers.keeping import NotKept
 from icapscan.servers.kept_items import item_of
+from icapscan.servers.refusal import refusal
 from icapscan.servers.replies import Reply
 from icapscan.servers.sanitizing import Adapted, Uncleanable, stopped
 from icapscan.servers.stationery import VIA
@@ -35,11 +37,15 @@ _NO_THREADS = Threads()
 _MAIL_TYPES = ("message/", "multipart/")
 """Bodies that are rewritten part by part."""
 _PARTIAL = Unscanned(Reason.UNSUPPORTED, detail="The response is only a range of a content.")
+_ASKS_PARTIAL = Unscanned(Reason.UNSUPPORTED, detail="The request asks for a range of a content.")
 _HIDDEN_CODING = Unscanned(Reason.MALFORMED, detail="The HTTP head hides a field that tells of a coding.")
 
 
 class Exchange(Protocol):
     """What a connection drives. Each method is called in the order of the bytes on the wire."""
+
+    delivery: Delivery | None
+    """What may be sent before the verdict."""
 
     def body(self, data: bytes | memoryview) -> Reply | None:
         """More of the body. A reply ends the transaction early; the rest of the body is then not read."""
@@ -65,17 +71,22 @@ class Exchange(Protocol):
 def open_exchange(now: Transaction) -> Exchange:
     """The heads are complete: the service's own part begins."""
     assert now.route is not None
-    return EchoExchange(now) if now.route.echo else ScanExchange(now)
+    if now.route.echo:
+        return EchoExchange(now)
+    late = now.generation.late
+    ready = late_answer(now) if late.has_cuts or late.ticket_in(now.heads.req_hdr) else None
+    return ReadyExchange(ready) if ready is not None else ScanExchange(now)
 
 
 class FixedExchange:
     """Reads the request to its end and then says what was clear from the start (OPTIONS, 404, 405)."""
 
-    __slots__ = ("_left", "_reply")
+    __slots__ = ("_left", "_reply", "delivery")
 
     def __init__(self, reply: Reply, most: int = 1024 * 1024) -> None:
         self._reply = reply
         self._left = most
+        self.delivery: Delivery | None = None
 
     def body(self, data: bytes | memoryview) -> Reply | None:
         self._left -= len(data)
@@ -92,6 +103,32 @@ class FixedExchange:
 
     def close(self) -> None:
         return None
+
+
+class ReadyExchange:
+    """Says at once what an earlier transaction has left to be said; the body that came is not looked at."""
+
+    __slots__ = ("_reply", "delivery")
+
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
+        self.delivery: Delivery | None = None
+
+    def body(self, data: bytes | memoryview) -> Reply | None:
+        return self._reply
+
+    def preview_end(self) -> Reply | None:
+        return self._reply
+
+    def end(self, trailers: bytes, within_preview: bool) -> Outcome:
+        return self._reply
+
+    def whole(self, body: bytes | None, within_preview: bool) -> Outcome:
+        return self._reply
+
+    def close(self) -> None:
+        if isinstance(self._reply.body, PartStore):
+            self._reply.body.close()
 
 
 class CopyingExchange:
@@ -123,11 +160,12 @@ class CopyingExchange:
 class EchoExchange(CopyingExchange):
     """Copies back, scans nothing."""
 
-    __slots__ = ("_store",)
+    __slots__ = ("_store", "delivery")
 
     def __init__(self, now: Transaction) -> None:
         self._now = now
         self._store: PartStore | None = None
+        self.delivery: Delivery | None = None
 
     def body(self, data: bytes | memoryview) -> Reply | None:
         if self._store is None:
@@ -160,8 +198,8 @@ class ScanExchange(CopyingExchange):
     """Scans the body and answers by policy."""
 
     __slots__ = (
-        "_adapted", "_doubts", "_hidden", "_may_204", "_name", "_past_limit", "_policy", "_prefix", "_scan", "_subject",
-        "_threads", "_whole_asked",
+        "_adapted", "_decided", "_doubts", "_hidden", "_may_204", "_name", "_past_limit", "_policy", "_prefix", "_scan",
+        "_subject", "_threads", "_whole_asked", "delivery",
     )  # fmt: skip
 
     def __init__(self, now: Transaction) -> None:
@@ -180,13 +218,18 @@ class ScanExchange(CopyingExchange):
         self._hidden = http_head.hides_coding(http)
         self._whole_asked: bytes | None = None
         """The request head without the ranges that it asked for."""
-        if now.generation.settings.policy.ranges == "refuse":
+        how = now.generation.settings.policy.ranges
+        if how != "allow":
             if head.method == b"REQMOD":
                 self._whole_asked = ranges.without_ranges(http)
+                if self._whole_asked is not None and how == "refuse":
+                    self._doubts += (_ASKS_PARTIAL,)
             elif ranges.is_range(http):
                 self._doubts += (_PARTIAL,)
         self._name = http_head.file_name(fields.get(b"content-disposition"), now.url)
         self._scan: Scan | None = None
+        self._decided: Decision | None = None
+        self.delivery: Delivery | None = None
         self._subject = _NO_SUBJECT
         self._threads = _NO_THREADS
         self._adapted: Adapted | None = None
@@ -197,6 +240,7 @@ class ScanExchange(CopyingExchange):
             media_type = http_head.media_type(content_type)
             self._subject = Subject(http_head.codings(fields), self._name, media_type, content_type)
             self._scan = now.generation.scanner.begin(self._subject, self._policy.needs)
+            self.delivery = delivery_for(now, self._scan.store, self.heads)
 
     def body(self, data: bytes | memoryview) -> Reply | None:
         scan = self._scan
@@ -205,7 +249,7 @@ class ScanExchange(CopyingExchange):
         try:
             scan.feed(data)
         except StoreFull as error:
-            return replies.error(503, str(error))
+            return self._stopped(replies.error(503, str(error)))
         if scan.over_body_limit and not self._past_limit:
             self._past_limit = True
             return self._over_limit(scan)
@@ -235,13 +279,14 @@ class ScanExchange(CopyingExchange):
             decision = policy.early_by_default(verdict, self._directions(), read_on=not self._past_limit)
         if decision is None:
             return None
-        return self._reply_by(decision, None if verdict is CLEAN else verdict, b"")
+        return self._stopped(self._reply_by(decision, None if verdict is CLEAN else verdict, b""))
 
     def end(self, trailers: bytes, within_preview: bool) -> Outcome:
         assert self._now.head is not None
         self._may_204 = self._now.head.allow_204 or within_preview
         if self._scan is None:
-            return self._reply_by(_passable(self._decide(CLEAN, None)), CLEAN, trailers)
+            verdict = self._with_doubts(CLEAN)
+            return self._reply_by(_passable(self._decide(verdict, None)), verdict, trailers)
         return self._finish(self._scan, trailers)
 
     def whole(self, body: bytes | None, within_preview: bool) -> Outcome:
@@ -261,7 +306,23 @@ class ScanExchange(CopyingExchange):
             reply = await self._sanitize(scan, verdict, decision, trailers)
         else:
             reply = self._reply_by(decision, verdict, trailers)
-        return replace(reply, fields=kept + reply.fields) if kept else reply
+        reply = replace(reply, fields=kept + reply.fields) if kept else reply
+        if self.delivery is None or not self.delivery.opened:
+            return reply
+        if reply.body is scan.store or (self._adapted is not None and reply.body is self._adapted.scan.store):
+            return await self.delivery.passed(reply)
+        return self._stopped(reply)
+
+    @property
+    def _opened(self) -> bool:
+        """An answer has begun before the verdict."""
+        return self.delivery is not None and self.delivery.opened
+
+    def _stopped(self, reply: Reply) -> Reply:
+        """``reply`` passes nothing: it, or what is possible of it behind an answer that has begun."""
+        if self.delivery is None or not self.delivery.opened:
+            return reply
+        return self.delivery.stopped(reply, self._decided, self._now.verdict)
 
     async def _keep(self, scan: Scan, verdict: Verdict, decision: Decision) -> bytes:
         """The virgin body into the quarantine; returns what the answer says of it. The decision stays what it is."""
@@ -316,7 +377,7 @@ class ScanExchange(CopyingExchange):
             *(head and http_rewrite.rewritten(head, store.size, adapted.name) for head in (kept.req_hdr, kept.res_hdr))
         )
         unchanged = adapted.edits.tail(virgin.store.size)
-        if self._may_204 and now.head.allow_206 and unchanged < virgin.store.size:
+        if self._may_204 and now.head.allow_206 and not self._opened and unchanged < virgin.store.size:
             self._prefix = now.generation.scanner.new_store()
             try:
                 for piece in adapted.edits.prefix(virgin.store):
@@ -346,37 +407,23 @@ class ScanExchange(CopyingExchange):
         if decision.action is Action.ERROR:
             return replies.failure(decision, known)
         if decision.action is not Action.ALLOW:
-            return self._block(decision, known)
+            return refusal(self._now, decision, known, self._name)
         fields = replies.verdict_fields(decision, known)
         # RFC 3507 4.6: always for a body that ended within its preview, else where allowed
-        if self._may_204 and self._whole_asked is None:
+        if self._may_204 and self._whole_asked is None and not self._opened:
             return Reply(204, "204", fields) if fields else replies.NO_CONTENT
         return self.copy(self._scan.store if self._scan is not None else None, trailers, fields)
 
     def _note(self, decision: Decision, verdict: Verdict | None) -> None:
         """What the log says."""
         now = self._now
+        self._decided = decision
         now.verdict = verdict
         now.decision = decision.action.value
         if decision.rule:
             now.rule = decision.rule
         if decision.monitored:
             now.monitored = decision.monitored
-
-    def _block(self, decision: Decision, verdict: Verdict) -> Reply:
-        now = self._now
-        now.reference = now.reference or secrets.token_hex(4)
-        accept = http_head.look(now.heads.req_hdr).get(b"accept-language", b"")
-        page = now.generation.render_page(accept, decision, verdict, now.url, now.reference)
-        assert now.route is not None
-        violations, profile = now.route.settings.violations, now.route.profile
-        file = self._name.encode("utf-8", "replace")
-        fields = replies.block_fields(decision, verdict, file=file, violations=violations, profile=profile)
-        date = self._now.stationery.date
-        defer = decision.action is Action.DEFER
-        said, reason = replies.verdict_fields(decision, verdict, profile=profile), profile.page_reason(decision.cause)
-        head = replies.block_head(page.html, page.language, date, VIA, said, defer=defer, reason=reason)
-        return Reply(200, "200 defer" if defer else "200 block", fields, HttpHeads(None, head), page.html)
 
     def close(self) -> None:
         self._threads.when_done(self._free)

@@ -12,6 +12,7 @@ from icapscan.findings import Verdict
 from icapscan.pipeline import Scanner
 from icapscan.policy.decide import Decision, Policy
 from icapscan.servers.keeping import Keeper
+from icapscan.servers.late import LateAnswers
 from icapscan.servers.profiles import PROFILES, Profile
 from icapscan.servers.sanitizing import Sanitizer
 from icapscan.servers.settings import ServiceSettings, Settings
@@ -52,6 +53,7 @@ class Generation:
         "_on_free",
         "_retired",
         "keeper",
+        "late",
         "policy",
         "render_page",
         "routes",
@@ -69,6 +71,7 @@ class Generation:
         istag: str,
         render_page: RenderPage,
         on_free: Callable[[], None] = lambda: None,
+        late: LateAnswers | None = None,
     ) -> None:
         self.settings = settings
         self.policy = Policy(settings.policy)
@@ -78,6 +81,7 @@ class Generation:
         self.sanitizer = Sanitizer(settings.sanitize, contact=settings.page.contact, host=socket.gethostname())
         self.keeper = Keeper(settings.quarantine)
         self.routes = routes(settings)
+        self.late = late or LateAnswers()
         self._on_free = on_free
         self.users = 0
         """Transactions that began with this generation and have not ended; each counts itself in."""

@@ -9,18 +9,23 @@ from __future__ import annotations
 import asyncio
 import enum
 import socket
+import struct
 import time
 from collections.abc import Awaitable, Callable
 from typing import cast
 
+from msgspec.structs import replace
+
 from icapscan.servers import replies
 from icapscan.servers.exchange import Exchange, FixedExchange, Outcome, open_exchange
 from icapscan.servers.generation import Generation
+from icapscan.servers.pacing import Pacer
 from icapscan.servers.patience import Overdue, deadline
 from icapscan.servers.record import Observer
 from icapscan.servers.replies import Reply
 from icapscan.servers.transaction import Transaction
 from icapscan.store import PartStore
+from icapscan.wire.fields import Fields
 from icapscan.wire.icap import PLAIN_END, Bytes, IcapConnection
 from icapscan.wire.icap_events import (
     BodyChunk,
@@ -32,6 +37,7 @@ from icapscan.wire.icap_events import (
     PeerClosed,
     PreviewEnd,
     RequestHead,
+    Trailer,
     Whole,
 )
 from icapscan.wire.icap_states import Role, State
@@ -48,6 +54,8 @@ SURPLUS_MOST = 256
 """Connections over the limit that are told so at a time; more are just closed."""
 SOFT_CLOSE_SECONDS = 5.0
 """Wait for the FIN of a client whose request was wholly read and answered."""
+_RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER: close with a reset, and send nothing more of what is queued."""
 _CONTINUE = Continue()
 _OPTIONS = Reply(200, "options")
 _OF_A_BODY = (BodyChunk, BodyEnd, PreviewEnd)
@@ -128,6 +136,7 @@ class IcapProtocol(asyncio.Protocol):
         self._requests = 0
         self._now: Transaction | None = None
         self._exchange: Exchange | None = None
+        self._pacer: Pacer | None = None
         self._task: asyncio.Task[None] | None = None
         """A scan or a long copy; while there is one, no further request is read."""
         self._may_resume = False
@@ -135,6 +144,8 @@ class IcapProtocol(asyncio.Protocol):
         self._last_byte = loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._linger_left = settings.linger_bytes
+        self._trailer = False
+        """An ICAP trailer is announced for the answer that has begun."""
         self._last = False
         """The answer in progress is the last one on this connection."""
         self._peer_done = False
@@ -337,6 +348,8 @@ class IcapProtocol(asyncio.Protocol):
                 now.client = self._client
                 self._count_request()
                 exchange = self._exchange = open_exchange(now)
+                if exchange.delivery is not None:
+                    self._pacer = Pacer(self._loop, exchange.delivery, self)
                 now.received = now.began
                 outcome = exchange.whole(whole.body, head.preview is not None)
                 if type(outcome) is Reply:
@@ -386,6 +399,8 @@ class IcapProtocol(asyncio.Protocol):
             self._exchange = open_exchange(now)
         if now.head.encapsulated.has_body:
             now.body_began = self._last_byte
+            if self._exchange.delivery is not None:
+                self._pacer = Pacer(self._loop, self._exchange.delivery, self)
         else:
             self._end_request(b"", now.head.preview is not None)
 
@@ -431,11 +446,13 @@ class IcapProtocol(asyncio.Protocol):
         """Send a final answer; a large body goes out in a task of its own."""
         now = self._now
         assert now is not None
+        if self._pacer is not None:
+            self._pacer.stop()
         codec = self._codec
-        state = codec.request_state
-        close = reply.close or self._last or self._shared.draining or (state is not _DONE and state is not _WAITING)
-        if now.head is not None and now.head.close:
-            close = True
+        if codec.response_state is not State.IDLE:
+            self._go_on_with(reply)
+            return
+        close = self._closes(reply)
         body = reply.body
         if reply.label == "options":
             assert now.route is not None
@@ -455,17 +472,67 @@ class IcapProtocol(asyncio.Protocol):
         self._write(codec.send_whole(opening, reply.heads, body, end))
         self._end_answer(reply, close)
 
+    def _closes(self, reply: Reply) -> bool:
+        """Whether the connection ends with this answer."""
+        state, now = self._codec.request_state, self._now
+        read = state is _DONE or state is _WAITING
+        asked = now is not None and now.head is not None and now.head.close
+        return reply.close or self._last or self._shared.draining or not read or asked
+
+    # Answers that begin before the verdict (`icapscan.servers.delivery`)
+
+    def may_send(self) -> bool:
+        """No preview is under way, and the reader keeps up."""
+        early = self._codec.request_state in (State.BODY, State.DONE)
+        return early and self._phase is _SERVING and not self._blocked
+
+    def begin_answer(self, opening: Reply) -> None:
+        """The head of an answer that `_go_on_with` will end, and a first piece."""
+        now = self._now
+        assert now is not None
+        close = self._last or (now.head is not None and now.head.close)
+        head = now.stationery.head(opening.status, opening.fields, opening.heads, True, close)
+        if opening.late is not None:
+            head = replace(head, trailer=True)
+        self._trailer = head.trailer
+        self._write(self._codec.send(head, opening.heads))
+        self.go_on(cast(bytes, opening.body))
+
+    def go_on(self, piece: bytes) -> None:
+        """More of an answer that has begun."""
+        if piece:
+            self._write(self._codec.send(BodyChunk(piece)))
+
+    def _go_on_with(self, reply: Reply) -> None:
+        """The end of an answer that has begun; a reply that does not go on with it can only cut it."""
+        if not reply.begun:
+            self._end_transaction(reply, reply.detail)
+            self._cut()
+            return
+        close, body = self._closes(reply), reply.body
+        if isinstance(body, PartStore):
+            self._task = self._loop.create_task(self._copy(body, reply, close))
+            return
+        self.go_on(body or b"")
+        self._write(self._codec.send(*self._ends_of(reply)))
+        self._end_answer(reply, close)
+
+    def _ends_of(self, reply: Reply) -> tuple[Event, ...]:
+        if reply.begun and self._trailer:
+            return _end_of(reply), Trailer(Fields(reply.late or b""))
+        return (_end_of(reply),)
+
     async def _copy(self, body: PartStore, reply: Reply, close: bool) -> None:
         """The virgin body, piece by piece, at the pace of the reader."""
         try:
-            for piece in body.pieces():
+            for piece in body.pieces(reply.skip):
                 self._write(self._codec.send(BodyChunk(piece)))
                 if self._blocked:
                     self._unblocked = self._loop.create_future()
                     await self._unblocked
                 else:
                     await asyncio.sleep(0)  # others get their turn
-            self._write(self._codec.send(_end_of(reply)))
+            self._write(self._codec.send(*self._ends_of(reply)))
         except Exception as error:
             self._shared.on_error(f"A copy to {self._client} stopped.", error)
             self._transport.abort()  # without its last chunk nobody can take it for the whole
@@ -508,6 +575,9 @@ class IcapProtocol(asyncio.Protocol):
         if now is None:  # a connection that was refused before its first byte
             now = Transaction(self._shared.generation, self._last_byte, 0)
         self._now = None
+        if self._pacer is not None:
+            self._pacer.stop()
+            self._pacer = None
         exchange = self._exchange
         if exchange is not None:
             self._exchange = None
@@ -556,6 +626,12 @@ class IcapProtocol(asyncio.Protocol):
             self._reading = True
             self._transport.resume_reading()
         self._set_timer(self._loop.time() + seconds)
+
+    def _cut(self) -> None:
+        """End with a reset in the middle of an answer: nobody can take that for its end."""
+        if self._socket is not None:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._close_now(abort=True)
 
     def _close_now(self, *, abort: bool = False) -> None:
         self._phase = _CLOSED

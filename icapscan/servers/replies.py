@@ -8,6 +8,7 @@
 | sanitize | 200 (or as the profile has it) + adapted request | the same + adapted response |
 | block | 200 + HTTP 403 page | 200 + HTTP 403 page |
 | defer | 200 + HTTP 503 page with Retry-After | the same |
+| block, defer, after a part was trickled | - | the connection is cut; the next try gets the page |
 | error | 500 (failed) or 503 (too slow) | the same |
 
 A body that is held back for now is still not an ICAP error: a client counts those against the whole service (PROTOCOL
@@ -62,6 +63,13 @@ class Reply(Struct, frozen=True):
     """Trailer field lines to return with a copy (PROTOCOL S61)."""
     close: bool = False
     detail: str = ""
+    begun: bool = False
+    """It goes on with an answer of which the head is out already (`icapscan.servers.delivery`). Where one is out, any
+    other reply can only cut the connection."""
+    skip: int = 0
+    """So many bytes of ``body`` are out already."""
+    late: bytes | None = None
+    """Field lines of an ICAP trailer. In an opening: the trailer is announced."""
 
 
 NO_CONTENT = Reply(204, "204")

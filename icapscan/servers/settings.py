@@ -65,6 +65,26 @@ class AdminSettings(Struct, frozen=True, forbid_unknown_fields=True):
     listen: Address = "127.0.0.1:8344"
 
 
+class DeliverySettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[services.NAME.delivery]``: what a person waiting for a large or slow download (RESPMOD) gets meanwhile."""
+
+    kind: Literal["wait", "trickle", "progress"] = "wait"
+    """``wait``: nothing before the verdict. ``trickle``: the beginning of the body, unscanned, at a low rate; its last
+    part only after the verdict. ``progress``: browsers get a page with a bar, and the download at its end; for anything
+    else, ``wait``."""
+    start: Seconds = 10.0
+    """From the request to the first byte that is sent early."""
+    rate: Annotated[Bytes, Meta(ge=1)] = 1 * KIB
+    """Trickled bytes a second."""
+    hold: Annotated[Bytes, Meta(ge=1 * KIB)] = 256 * KIB
+    """The last bytes received are not trickled. What is not longer than this never leaves before its verdict."""
+    late: Literal["cut", "trailers"] = "cut"
+    """When something bad is found after bytes were trickled: cut the connection, or, where the client offered ICAP
+    trailers and the length of the body is known, end it early and say so in a trailer."""
+    keep: Annotated[float, Meta(gt=0, le=3600)] = 600.0
+    """Seconds. So long a cut download is remembered for the page on the next try, and a finished one can be fetched."""
+
+
 class ServiceSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """``[services.NAME]``: one ICAP service at ``/NAME`` and its aliases."""
 
@@ -79,6 +99,7 @@ class ServiceSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """What comes here, for `icapscan.policy`. ``auto``: as the request says, which a stranger may have written."""
     profile: Literal["generic", "trend", "symantec", "mcafee", "kaspersky", "clearswift"] = "generic"
     """The product whose clients read the answers: `icapscan.servers.profiles`, docs/profiles.md."""
+    delivery: DeliverySettings = DeliverySettings()
     violations: bool = False
     """Add X-Violations-Found to blocked answers. Its folded lines upset line-oriented clients."""
 

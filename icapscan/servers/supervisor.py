@@ -9,7 +9,9 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,13 @@ from icapscan.engines.clamd_control import available
 from icapscan.engines.fanout import Fanout
 from icapscan.engines.rules import CompiledRules, compile_rules
 from icapscan.errors import ConfigError, IcapscanError, QuarantineFailed
-from icapscan.servers import listen
+from icapscan.servers import late, listen
 from icapscan.servers.admin import admin_app, serve_admin
 from icapscan.servers.balance import retire, shared_loads
 from icapscan.servers.control import Configure, Drain, Reopen, SetTag
 from icapscan.servers.istag import istag
 from icapscan.servers.keeping import tidy
+from icapscan.servers.late import Cut
 from icapscan.servers.settings import Settings
 from icapscan.servers.worker_process import WorkerProcess
 
@@ -81,6 +84,7 @@ class Supervisor:
         self._command = command
         self._exposition = exposition
         self._folder = tempfile.TemporaryDirectory(prefix="icapscan-")
+        self._downloads = tempfile.mkdtemp(prefix="downloads-", dir=self._folder.name)
         self._number = 0
         self._rules_file: str | None = None
         self._rules_numbers: set[int] = set()
@@ -115,7 +119,7 @@ class Supervisor:
         self._loads = shared_loads(self.worker_count)
         tasks = [asyncio.create_task(self._keep_worker(slot)) for slot in range(self.worker_count)]
         tasks.append(asyncio.create_task(self._poll()))
-        tasks.append(asyncio.create_task(self._tidy_quarantine()))
+        tasks.append(asyncio.create_task(self._tidy()))
         tasks.append(asyncio.create_task(self._reload_when(reload_wanted)))
         if admin is not None:
             tasks.append(asyncio.create_task(serve_admin(admin_app(self.readiness, self.metrics), admin)))
@@ -175,7 +179,7 @@ class Supervisor:
             )
             self._workers[slot] = worker
             worker.configure(self._configuration())
-            code = await worker.run()
+            code = await worker.run(partial(self._tell_others, worker))
             retire(self._loads, slot)
             del self._workers[slot]
             if worker.stats is not None:
@@ -188,7 +192,13 @@ class Supervisor:
 
     def _configuration(self) -> Configure:
         state = self._state
-        return Configure(self._number, state.settings, self._rules_file, state.clamd, self._istag)
+        downloads = self._downloads
+        return Configure(self._number, state.settings, self._rules_file, state.clamd, self._istag, downloads)
+
+    def _tell_others(self, teller: WorkerProcess, cut: Cut) -> None:
+        for worker in self._workers.values():
+            if worker is not teller:
+                worker.channel.send(cut)
 
     def _write_rules(self) -> None:
         """Put the compiled rules where the workers read them. Each number has its own file: one may still be read."""
@@ -221,8 +231,8 @@ class Supervisor:
             await asyncio.sleep(self._state.settings.engines.clamd.poll)
             await self._check_engines()
 
-    async def _tidy_quarantine(self) -> None:
-        """Mend what a crash left behind, and remove what is too old."""
+    async def _tidy(self) -> None:
+        """Mend what a crash left behind in the quarantine, and remove what is too old there and of the downloads."""
         while True:
             settings = self._state.settings.quarantine
             if settings.enabled:
@@ -230,6 +240,7 @@ class Supervisor:
                     await asyncio.to_thread(tidy, settings)
                 except (QuarantineFailed, ConfigError) as error:
                     _log.error("The quarantine cannot be looked after: %s", error)
+            await asyncio.to_thread(late.sweep, self._downloads, time.time() - _TIDY_SECONDS)
             await asyncio.sleep(_TIDY_SECONDS)
 
     async def _check_engines(self) -> None:

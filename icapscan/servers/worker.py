@@ -29,6 +29,7 @@ from icapscan.servers.control import (
 )
 from icapscan.servers.generation import Generation, RenderPage
 from icapscan.servers.icap import IcapProtocol, Shared
+from icapscan.servers.late import Cut, LateAnswers
 from icapscan.servers.listen import Acceptor, tls_context
 from icapscan.servers.record import TransactionRecord
 from icapscan.servers.settings import PageSettings, Settings
@@ -78,6 +79,7 @@ class Worker:
         self._make_render_page = render_page
         self._telemetry: Telemetry | None = None
         self._purse: Purse | None = None
+        self._late = LateAnswers()
         self._shared: Shared | None = None
         self._acceptors: list[Acceptor] = []
         self._background: set[asyncio.Task[None]] = set()
@@ -106,6 +108,8 @@ class Worker:
             await self._configure(message)
         elif isinstance(message, SetTag) and self._shared is not None:
             self._shared.generation.set_istag(message.istag)
+        elif isinstance(message, Cut):
+            self._late.remember(message)
         elif isinstance(message, Reopen) and self._telemetry is not None:
             self._telemetry.reopen()
 
@@ -115,11 +119,13 @@ class Worker:
         if self._purse is None:
             limits = settings.limits
             self._purse = Purse(limits.memory // self._workers, limits.disk // self._workers)
+            self._late = LateAnswers(message.downloads, self._channel.send)
         failed = {name: why for name, why in (await engines.self_test()).items() if why is not None}
         scanner = Scanner(engines, settings.limits, self._purse, settings.server.spool, settings.unwrap)
         generation = Generation(
-            settings, scanner, message.istag, self._make_render_page(settings.page), lambda: self._free(engines)
-        )
+            settings, scanner, message.istag, self._make_render_page(settings.page), lambda: self._free(engines),
+            self._late,
+        )  # fmt: skip
         if self._shared is None:
             self._begin(generation)
         else:
@@ -165,6 +171,7 @@ class Worker:
             else:
                 self._telemetry.flush()
             if rounds % round(_STATS_SECONDS / _FLUSH_SECONDS) == 0:
+                self._late.tidy()
                 purse = self._purse
                 connections = len(self._shared.connections)
                 self._channel.send(Stats(self._telemetry.snapshot(), connections, purse.memory_left, purse.disk_left))

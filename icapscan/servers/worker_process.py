@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from icapscan.servers.control import Channel, Configure, FromWorker, Ready, Stats, open_channel
+from icapscan.servers.late import Cut
 
 
 class WorkerProcess:
@@ -61,13 +62,15 @@ class WorkerProcess:
             theirs.close()
         return cls(process, await open_channel(ours, FromWorker))
 
-    async def run(self) -> int:
-        """Listen to it until it is gone."""
+    async def run(self, on_cut: Callable[[Cut], None]) -> int:
+        """Listen to it until it is gone. ``on_cut``: it cut a download."""
         while (message := await self.channel.receive()) is not None:
             if isinstance(message, Ready):
                 self.ready_number = message.number
                 self.failed = message.failed
                 self._asked = [number for number in self._asked if number > message.number]
+            elif isinstance(message, Cut):
+                on_cut(message)
             else:
                 self.stats = message
         code = await self._process.wait()

@@ -29,6 +29,7 @@ from icapscan.policy.settings import PolicySettings
 from icapscan.quarantine.settings import QuarantineSettings
 from icapscan.servers.generation import Generation
 from icapscan.servers.icap import IcapProtocol, Shared
+from icapscan.servers.late import LateAnswers
 from icapscan.servers.listen import Acceptor, bind
 from icapscan.servers.record import TransactionRecord
 from icapscan.servers.settings import PageSettings, ServerSettings, ServiceSettings, Settings
@@ -63,6 +64,7 @@ class Live:
         tls: ssl.SSLContext | None = None,
         mistakes_expected: bool = False,
         quarantine: QuarantineSettings | None = None,
+        downloads: str | None = None,
     ) -> None:
         self.settings = Settings(
             server=server,
@@ -73,6 +75,7 @@ class Live:
         )
         self.engines: Sequence[Engine] = engines or (FindsEicar(),)
         self.purse = purse or Purse(1 << 30, 1 << 30)
+        self.late = LateAnswers(downloads)
         self.records: list[TransactionRecord] = []
         self.mistakes: list[tuple[str, BaseException]] = []
         self._mistakes_expected = mistakes_expected
@@ -88,7 +91,7 @@ class Live:
     def generation(self, istag: str, *engines: Engine) -> Generation:
         """A further state of engines for this server, as after a reload."""
         scanner = Scanner(Fanout(engines or self.engines), self.settings.limits, self.purse, self.settings.server.spool)
-        return Generation(self.settings, scanner, istag, page_maker(PageSettings()))
+        return Generation(self.settings, scanner, istag, page_maker(PageSettings()), late=self.late)
 
     def __enter__(self) -> Live:
         self._thread.start()
