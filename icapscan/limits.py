@@ -7,9 +7,13 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-Bytes = Annotated[int, Meta(ge=0, extra={"unit": "bytes"})]
+BYTES = {"unit": "bytes"}
+"""Marks a number that may be written with a unit."""
+SECONDS = {"unit": "seconds"}
+"""Marks a number that may be written as a time."""
+Bytes = Annotated[int, Meta(ge=0, extra=BYTES)]
 """A size in bytes. In a configuration file also a string with a unit: ``"64 KiB"``, ``"200 MB"``."""
-Seconds = Annotated[float, Meta(gt=0, extra={"unit": "seconds"})]
+Seconds = Annotated[float, Meta(gt=0, extra=SECONDS)]
 """A time in seconds. In a configuration file also a string with a unit: ``"250 ms"``, ``"2 min"``."""
 Count = Annotated[int, Meta(ge=1)]
 Ratio = Annotated[float, Meta(gt=1)]

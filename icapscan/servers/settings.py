@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, field
 
 from icapscan.engines.settings import EnginesSettings
-from icapscan.limits import KIB, MIB, Bytes, Count, Limits, Seconds
+from icapscan.limits import BYTES, KIB, MIB, SECONDS, Bytes, Count, Limits, Seconds
+from icapscan.notify.settings import NotifySettings
 from icapscan.policy.settings import PolicySettings
 from icapscan.quarantine.settings import QuarantineSettings
 from icapscan.sanitize.settings import SanitizeSettings
@@ -74,14 +75,14 @@ class DeliverySettings(Struct, frozen=True, forbid_unknown_fields=True):
     else, ``wait``."""
     start: Seconds = 10.0
     """From the request to the first byte that is sent early."""
-    rate: Annotated[Bytes, Meta(ge=1)] = 1 * KIB
+    rate: Annotated[int, Meta(ge=1, extra=BYTES)] = 1 * KIB
     """Trickled bytes a second."""
-    hold: Annotated[Bytes, Meta(ge=1 * KIB)] = 256 * KIB
+    hold: Annotated[int, Meta(ge=1 * KIB, extra=BYTES)] = 256 * KIB
     """The last bytes received are not trickled. What is not longer than this never leaves before its verdict."""
     late: Literal["cut", "trailers"] = "cut"
     """When something bad is found after bytes were trickled: cut the connection, or, where the client offered ICAP
     trailers and the length of the body is known, end it early and say so in a trailer."""
-    keep: Annotated[float, Meta(gt=0, le=3600)] = 600.0
+    keep: Annotated[float, Meta(gt=0, le=3600, extra=SECONDS)] = 600.0
     """Seconds. So long a cut download is remembered for the page on the next try, and a finished one can be fetched."""
 
 
@@ -152,6 +153,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     unwrap: UnwrapSettings = UnwrapSettings()
     policy: PolicySettings = PolicySettings()
     quarantine: QuarantineSettings = QuarantineSettings()
+    notify: NotifySettings = NotifySettings()
     sanitize: SanitizeSettings = SanitizeSettings()
     services: dict[str, ServiceSettings] = field(default_factory=DEFAULT_SERVICES.copy)
     page: PageSettings = PageSettings()

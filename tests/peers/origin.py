@@ -1,12 +1,14 @@
 """A small HTTP/1.1 origin server for a proxy to fetch from: bodies of any size, made as they are sent.
 
-=====================  ==========================================================================
-``GET /size/N``        N bytes with Content-Length, different for each query string
-``GET /chunked/N``     the same bytes in chunks of odd sizes
-``GET /close/N``       the same bytes ended by closing the connection
-``GET /eicar``         the EICAR test file; also ``/chunked-eicar``, ``/gzip-eicar``
-``POST, PUT /…``       reads the body; answers its length and SHA-256 as text
-=====================  ==========================================================================
+=======================  ========================================================================
+``GET /size/N``          N bytes with Content-Length, different for each query string
+``GET /chunked/N``       the same bytes in chunks of odd sizes
+``GET /close/N``         the same bytes ended by closing the connection
+``GET /slow/N?S``        the same bytes with Content-Length, evenly over S seconds, as an attachment
+``GET /slow-eicar/N?S``  the same, and the EICAR test file behind them
+``GET /eicar``           the EICAR test file; also ``/chunked-eicar``, ``/gzip-eicar``
+``POST, PUT /…``         reads the body; answers its length and SHA-256 as text
+=======================  ========================================================================
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
@@ -57,6 +60,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._chunked(body(size, target.query))
         elif what == "close":
             self._until_close(body(size, target.query))
+        elif what in ("slow", "slow-eicar"):
+            self._slowly(size, float(target.query), EICAR if what == "slow-eicar" else b"")
         elif what == "eicar":
             self._with_length(len(EICAR), iter([EICAR]))
         elif what == "chunked-eicar":
@@ -110,6 +115,20 @@ class _Handler(BaseHTTPRequestHandler):
         if self._head(*fields):
             for piece in pieces:
                 self.wfile.write(piece)
+
+    def _slowly(self, size: int, seconds: float, last: bytes) -> None:
+        disposition = ("Content-Disposition", 'attachment; filename="report.bin"')
+        if not self._head(("Content-Length", str(size + len(last))), disposition):
+            return
+        began, sent = time.monotonic(), 0
+        try:
+            for piece in body(size, "slow"):
+                self.wfile.write(piece)
+                sent += len(piece)
+                time.sleep(max(0.0, began + seconds * sent / size - time.monotonic()))
+            self.wfile.write(last)
+        except ConnectionError:
+            self.close_connection = True
 
     def _chunked(self, pieces: Iterator[bytes]) -> None:
         if not self._head(("Transfer-Encoding", "chunked")):

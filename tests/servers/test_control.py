@@ -7,6 +7,8 @@ import socket
 
 import pytest
 
+from icapscan.findings import Anomaly, Finding, Level, Reason, Unscanned, Verdict
+from icapscan.policy.decision import Action, Cause, Decision
 from icapscan.servers.control import (
     Configure,
     Drain,
@@ -18,15 +20,37 @@ from icapscan.servers.control import (
     ToWorker,
     open_channel,
 )
+from icapscan.servers.late import Asker, Cut
 from icapscan.servers.settings import DEFAULT_SERVICES, Settings
 
+VERDICT = Verdict(
+    Level.INFECTED,
+    Reason.MALFORMED,
+    (Finding("yara", "name", "1/a"),),
+    (Unscanned(Reason.MALFORMED),),
+    (Anomaly("odd"),),
+)
+CUT = Cut(
+    Asker(b"http://www.example.org/\xff", b"192.0.2.1", b"user"),
+    "tag",
+    12.5,
+    Decision(Action.BLOCK, Cause.INFECTED, rule="rule", parts=("1/a",)),
+    VERDICT,
+    "reference",
+)
 TO_WORKER: list[ToWorker] = [
-    Configure(3, Settings(services={**DEFAULT_SERVICES}), None, ("unix:/run/x",), "tag"),
+    Configure(3, Settings(services={**DEFAULT_SERVICES}), None, ("unix:/run/x",), "tag", "/run/downloads"),
+    CUT,
     SetTag("tag"),
     Drain(),
     Reopen(),
 ]
-FROM_WORKER: list[FromWorker] = [Ready(3, {"clamd": "It is down."}), Stats({"requests": [["a", "b", 1]]}, 1, 2, 3)]
+FROM_WORKER: list[FromWorker] = [
+    CUT,
+    Cut(Asker(b""), "tag", 0.5),
+    Ready(3, {"clamd": "It is down."}),
+    Stats({"requests": [["a", "b", 1]]}, 1, 2, 3),
+]
 
 
 def test_every_message_arrives_as_it_was_sent() -> None:
