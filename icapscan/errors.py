@@ -67,3 +67,13 @@ class Damaged(QuarantineFailed):
 
 class ReleaseRefused(QuarantineFailed):
     """A mail was not sent on from the quarantine; the sentence says who refused and why."""
+
+
+class NotDelivered(IcapscanError):
+    """A notice did not reach whom it was for; the sentence says who did what. ``retry``: it may, later."""
+
+    def __init__(self, sentence: str, *, retry: bool, after: float = 0.0) -> None:
+        """``after``: seconds to wait at least, where the other side says so."""
+        super().__init__(sentence)
+        self.retry = retry
+        self.after = after

@@ -12,6 +12,11 @@ from icapscan.errors import ConfigError
 if TYPE_CHECKING:
     from jinja2 import Template
 
+NAME_MAX = 120
+"""Characters of a name of somebody else's making that are shown."""
+TEXT_MAX = 32_768
+"""Characters of a text for a person; a template of one's own that makes more is not used."""
+
 
 def own(file: str, what: str, trials: Callable[[Template], Iterable[str]], *, escape: bool) -> Template:
     """The compiled template in ``file``. ``what`` it makes is e.g. a ``page``; ``trials`` renders it in every way.
@@ -46,6 +51,30 @@ def rendered(template: Template, names: dict[str, object]) -> str:
         return template.render(names)
     except Exception:  # whatever it does: the person gets the shipped text
         return ""
+
+
+def shown(text: str, most: int = NAME_MAX) -> str:
+    """Untrusted text as one harmless line: no control characters, nothing that is invisible or turns the direction of
+    writing, nothing that a mail program makes a link of; shortened with its end kept, since that tells the type.
+    """
+    if len(text) > most:
+        text = f"{text[: most - 25]}…{text[-24:]}"
+    plain = "".join(_printable(char) for char in text).strip()
+    return plain.replace("://", "[:]//")
+
+
+def tidy(text: str) -> str:
+    """Line ends as LF, one at the end; nothing that UTF-8 cannot hold."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n").strip("\n") + "\n"
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _printable(char: str) -> str:
+    if char.isprintable():
+        return char
+    if char.isspace() and char not in "\x1c\x1d\x1e\x1f\x85\u2028\u2029":
+        return " "
+    return char.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
 def _compiled(source: str, escape: bool) -> Template:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from urllib.parse import unquote
 
 from icapscan.config.lines import Path
+from icapscan.config.notify import check_notify
 from icapscan.config.policy import check_policy
 from icapscan.config.sources import Sources
 from icapscan.errors import ConfigError
@@ -37,6 +38,7 @@ def check(settings: Settings, sources: Sources) -> None:
     check_policy(settings, sources)
     for part in (_release, _ports, _tls, _services, _engines, _limits, _files, _quarantine):
         part(settings, fail)
+    check_notify(settings, sources)
 
 
 def _release(settings: Settings, fail: Fail) -> None:

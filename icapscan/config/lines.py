@@ -6,6 +6,7 @@ headers and keys are noted (TOML 1.0: keys, tables, arrays of tables).
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 
@@ -38,6 +39,11 @@ def split_key(text: str) -> Path:
         ((part, value),) = value.items()
         parts.append(part)
     return tuple(parts)
+
+
+def dotted(path: Path) -> str:
+    """A path as it is written in TOML."""
+    return ".".join(part if part.replace("-", "").replace("_", "").isalnum() else json.dumps(part) for part in path)
 
 
 def key_lines(text: str) -> dict[Path, int]:

@@ -7,6 +7,7 @@ from msgspec import Struct
 from icapscan.config.lines import Path
 from icapscan.config.sources import Given, Sources
 from icapscan.errors import ConfigError
+from icapscan.notify.check import tells_somebody
 from icapscan.policy.conditions import RuleMistake
 from icapscan.policy.decision import ACTING
 from icapscan.policy.rules import Rule, read_rules
@@ -27,6 +28,12 @@ def check_policy(settings: Settings, sources: Sources) -> None:
                 raise _error((str(rule.index), "action"), f'"{word}" is not in this release', sources)
             if word == "quarantine" and not settings.quarantine.enabled and not rule.monitor:
                 raise _error((str(rule.index), "action"), '"quarantine" needs quarantine.enabled = true', sources)
+            if word == "notify" and not rule.monitor and not tells_somebody(settings.notify, rule.name):
+                raise _error(
+                    (str(rule.index), "action"),
+                    '"notify" needs somebody to tell: notify.administrators, notify.webhook, or others in notify.to',
+                    sources,
+                )
     for name in ("web", "mail"):
         _check_answers(getattr(settings.policy, name), name, sources)
 

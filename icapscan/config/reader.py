@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec import inspect as types
 
 from icapscan.config.checks import check
-from icapscan.config.lines import Path
+from icapscan.config.lines import Path, dotted
 from icapscan.config.sources import Given, Sources, Tree, read_sources
 from icapscan.config.units import BYTES_MAX, BYTES_WORDS, SECONDS_WORDS, parse_bytes, parse_seconds
 from icapscan.errors import ConfigError
@@ -165,12 +165,16 @@ def _leaf(key: Key, node: Tree | Given, path: Path, sources: Sources) -> object:
 
 def _convert(key: Key, value: object) -> object:
     """``value`` as the key's type. Raises ValueError (`msgspec.ValidationError` is one)."""
-    kind = key.described
-    if isinstance(kind, types.Metadata) and isinstance(value, str):
-        value = parse_bytes(value) if (kind.extra or {}).get("unit") == "bytes" else parse_seconds(value)
-    if isinstance(kind, types.UnionType) and value == "" and any(isinstance(one, types.NoneType) for one in kind.types):
+    kind: types.Type | None = key.described
+    if isinstance(kind, types.Metadata):
+        unit = (kind.extra or {}).get("unit")
+        if unit and isinstance(value, str):
+            value = parse_bytes(value) if unit == "bytes" else parse_seconds(value)
+        kind = kind.type
+    kinds = kind.types if isinstance(kind, types.UnionType) else (kind,)
+    if value == "" and any(isinstance(one, types.NoneType) for one in kinds):
         return None  # TOML has no null: an empty text is "not set"
-    if isinstance(kind, types.VarTupleType) and isinstance(value, str):
+    if isinstance(value, str) and any(isinstance(one, types.VarTupleType) for one in kinds):
         value = [value]
     if isinstance(value, int | float) and not (math.isfinite(value) and abs(value) <= BYTES_MAX):
         raise ValueError("out of range")
@@ -184,11 +188,6 @@ def _error(path: Path, sources: Sources, what: str, got: object) -> ConfigError:
 
 def _where(path: Path, sources: Sources) -> str:
     return f"{dotted(path)} ({sources.origin(path)})"
-
-
-def dotted(path: Path) -> str:
-    """A path as it is written in TOML."""
-    return ".".join(part if part.replace("-", "").replace("_", "").isalnum() else json.dumps(part) for part in path)
 
 
 def _shown(value: object) -> str:

@@ -1,4 +1,7 @@
-"""Settings as TOML text with every key: what ``icapscan config show`` prints, and `load` reads back to the same."""
+"""Settings as TOML text with every key: what ``icapscan config show`` prints, and `load` reads back to the same.
+
+But for secrets: whoever shows a configuration to somebody does not think of them.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,8 @@ import re
 from msgspec import Struct
 from msgspec import inspect as types
 
-from icapscan.config.lines import Path
-from icapscan.config.reader import Key, dotted, keys_of
+from icapscan.config.lines import Path, dotted
+from icapscan.config.reader import Key, keys_of
 from icapscan.config.units import format_bytes, format_seconds
 from icapscan.servers.settings import Settings
 
@@ -43,6 +46,8 @@ def _table(table: Struct, path: Path, lines: list[str]) -> None:
             below += [((*path, name, entry), item) for entry, item in value.items()]
         elif isinstance(value, tuple) and value and isinstance(value[0], dict):
             arrays.append(((*path, name), value))
+        elif value and isinstance(key.described, types.Metadata) and (key.described.extra or {}).get("secret"):
+            own.append(f"# {name} is set, and not shown")
         else:
             own.append(f"{name} = {format_value(key, value)}")
     if own:

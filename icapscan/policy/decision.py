@@ -33,7 +33,7 @@ ACTING = {
     "monitor": True,
     "sanitize": True,
     "quarantine": True,
-    "notify": False,
+    "notify": True,
 }
 """Every word for an action, and whether this release can do it. A configuration with another one is refused."""
 

@@ -12,9 +12,9 @@ import hashlib
 import hmac
 import os
 import secrets
-import stat
 
 from icapscan.errors import ConfigError, QuarantineFailed
+from icapscan.private_file import read_private
 
 KEY_SIZE = 32
 SALT_SIZE = 32
@@ -80,21 +80,7 @@ class Keys:
 
 def read_key(path: str) -> Key:
     """The key in a file. Raises `ConfigError`, whose sentence says what is wrong with the file and names no setting."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"expected a key file, but {path}: {getattr(error, 'strerror', None) or error}") from error
-    try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise ConfigError(f"expected a key file, but {path} is no file")
-        if found.st_mode & 0o077:
-            raise ConfigError(f"expected a key file that only its owner can read; try: chmod 600 {path}")
-        data = os.read(descriptor, _FILE_MAX + 1)
-    except OSError as error:
-        raise ConfigError(f"expected a key file, but {path}: {error.strerror}") from error
-    finally:
-        os.close(descriptor)
+    data = read_private(path, _FILE_MAX + 1)
     master = _decoded(data)
     if master is None:
         raise ConfigError(

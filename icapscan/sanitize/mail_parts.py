@@ -14,8 +14,9 @@ from icapscan.sanitize.edits import Edit
 from icapscan.sanitize.mail_encode import LINE, decoded, decoded_start, encoded, lines
 from icapscan.sanitize.mail_headers import CONTENT, OUTDATED, NotNeat, has_field, rebuilt, renamed
 from icapscan.sanitize.mail_places import Container, Opaque, Place, is_mail
-from icapscan.sanitize.notice import Notice, Notices, shown
+from icapscan.sanitize.notice import Notice, Notices
 from icapscan.store import PartStore
+from icapscan.templates import shown
 from icapscan.unwrap.contract import FIRST
 from icapscan.unwrap.mime_entity import EntityDoubt
 

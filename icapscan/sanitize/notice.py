@@ -15,16 +15,14 @@ from msgspec import Struct
 
 from icapscan import templates
 from icapscan.sanitize.contract import Reference
+from icapscan.templates import NAME_MAX, TEXT_MAX, shown
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
-NAME_MAX = 120
-"""Characters of a file name, or of what was found, that are shown."""
 THREATS_MAX = 10
 """Findings that are shown of one part."""
-NOTICE_MAX = 32_768
-"""Characters of a notice; a template of one's own that makes more is not used."""
+NOTICE_MAX = TEXT_MAX
 _SHIPPED = Path(__file__).parent / "templates" / "notice.txt"
 
 
@@ -59,28 +57,10 @@ class Notices:
         text = templates.rendered(self._template, names) if self._template is not None else ""
         if not text.strip() or len(text) > NOTICE_MAX:
             text = templates.shipped(_SHIPPED, escape=False).render(names)
-        return _tidy(text)
+        return templates.tidy(text)
 
 
 SHIPPED = Notices()
-
-
-def shown(text: str, most: int = NAME_MAX) -> str:
-    """Untrusted text as one harmless line: no control characters, nothing that is invisible or turns the direction of
-    writing, nothing that a mail program makes a link of; shortened with its end kept, since that tells the type.
-    """
-    if len(text) > most:
-        text = f"{text[: most - 25]}…{text[-24:]}"
-    plain = "".join(_printable(char) for char in text).strip()
-    return plain.replace("://", "[:]//")
-
-
-def _printable(char: str) -> str:
-    if char.isprintable():
-        return char
-    if char.isspace() and char not in "\x1c\x1d\x1e\x1f\x85\u2028\u2029":
-        return " "
-    return char.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
 def _names(notice: Notice, reference: Reference) -> dict[str, object]:
@@ -97,12 +77,6 @@ def _names(notice: Notice, reference: Reference) -> dict[str, object]:
         "contact": shown(reference.contact, 2 * NAME_MAX),
         "signed": notice.signed,
     }
-
-
-def _tidy(text: str) -> str:
-    """Line ends as LF, one at the end; nothing that UTF-8 cannot hold."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n").strip("\n") + "\n"
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _trials(template: Template) -> Iterator[str]:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from icapscan.errors import ConfigError
 from icapscan.sanitize.contract import Reference
-from icapscan.sanitize.notice import NAME_MAX, NOTICE_MAX, SHIPPED, THREATS_MAX, Notice, Notices, shown
+from icapscan.sanitize.notice import NOTICE_MAX, SHIPPED, THREATS_MAX, Notice, Notices
+from icapscan.templates import NAME_MAX, shown
 
 FULL = Reference("T-1", "Q-9", "2026-11-24", "mx.example.org", "help@example.org")
 EICAR = Notice("bad.exe", ("Eicar", "Other", "Eicar"))
