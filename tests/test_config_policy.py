@@ -94,8 +94,11 @@ def test_rules_of_an_option_or_the_environment_say_so(file: Path) -> None:
     assert sentence.startswith("policy.rules[1].when.size (environment variable ICAPSCAN_POLICY__RULES): ")
 
 
-@pytest.mark.parametrize("word", [word for word, acts in ACTING.items() if not acts])
-def test_what_cannot_act_yet_is_refused_and_never_ignored(file: Path, word: str) -> None:
+@pytest.mark.parametrize("word", ["block", "sanitize", "quarantine", "notify", "defer"])
+def test_what_cannot_act_yet_is_refused_and_never_ignored(
+    file: Path, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ACTING, word, False)
     alone = word not in ("quarantine", "notify")
     action = f'"{word}"' if alone else f'["block", "{word}"]'
     sentence = error(f'[[policy.rules]]\nname = "x"\naction = {action}\n', file)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from icapscan import templates
+from icapscan.errors import ConfigError
 from icapscan.findings import Finding
 from icapscan.notify.contract import Notice
 from icapscan.notify.guard import FIELD
@@ -52,12 +53,14 @@ _AT_LAST = ("quarantine", "reference", "date", "host")
 class Letters:
     """Writes mails from the shipped template or those of one's own."""
 
-    def __init__(self, settings: NotifySettings, contact: str = "") -> None:
-        """``contact``: whom people may ask. Raises `ConfigError` for a template that cannot be used."""
+    def __init__(self, settings: NotifySettings, contact: str = "", *, strict: bool = True) -> None:
+        """``contact``: whom people may ask. Raises `ConfigError` for a template that cannot be used; where that was
+        looked at before (``strict`` False), the shipped text takes its place, and the log says so.
+        """
         self._settings = settings
         self._contact = contact
         given = [settings.template, *(rule.template for rule in settings.rules.values())]
-        self._templates = {file: self._own(file) for file in given if file}
+        self._templates = {file: self._own(file, strict) for file in given if file}
 
     def letter(self, notice: Notice, addressee: Addressee, held: int) -> bytes:
         """The message with CRLF line ends, all of it ASCII. ``held``: mails to this address that were held back."""
@@ -92,8 +95,14 @@ class Letters:
             )
         return templates.tidy(templates.shipped(_SHIPPED, escape=False).render(names))
 
-    def _own(self, file: str) -> Template:
-        return templates.own(file, "mail", self._trials, escape=False)
+    def _own(self, file: str, strict: bool) -> Template | None:
+        try:
+            return templates.own(file, "mail", self._trials, escape=False)
+        except ConfigError as error:
+            if strict:
+                raise
+            _log.error("notify: the shipped text is sent: %s", error)
+            return None
 
     def _names(self, notice: Notice, whom: Whom, address: str, held: int) -> dict[str, object]:
         """Everything that a template may use."""

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 
+from icapscan.errors import ConfigError
 from icapscan.notify import mail, webhook
 from icapscan.notify.contract import Channel, Notice, Outcome
 from icapscan.notify.lane import RETRIES, Job, Lane
@@ -36,14 +37,15 @@ class Notifier:
     ) -> None:
         """``contact``: whom people may ask. ``share``: processes that share the rates. ``now``: the clock of the rates.
 
-        Raises `ConfigError` for a template or a secret that cannot be used.
+        The settings were checked. A template that has gone since is replaced by the shipped text; a secret that has
+        gone fails each call of the webhook. The log says so.
         """
         self.settings = settings
         self.contact = contact
         self.tally = tally or Tally()
         self._people = People(settings)
-        self._letters = Letters(settings, contact)
-        self._secret = secret_of(settings)
+        self._letters = Letters(settings, contact, strict=False)
+        self._secret = _secret(settings)
         self._rates = Rates(settings.rate / share, settings.rate_each / share, now)
         self._mails = Lane(Channel.MAIL, settings.queue, self.tally, retries)
         self._calls = Lane(Channel.WEBHOOK, settings.queue, self.tally, retries)
@@ -61,19 +63,27 @@ class Notifier:
             self.tally.add(Channel.MAIL, Outcome.DROPPED)
             return False
 
+    def stop(self) -> None:
+        """Take nothing any more, and be quick with what is queued: `close` waits for it."""
+        for lane in (self._calls, self._mails):
+            lane.stop()
+
     def close(self, seconds: float) -> None:
         """Deliver what is queued, for so long. Afterwards nothing is taken any more."""
         until = time.monotonic() + seconds
-        for lane in (self._calls, self._mails):
-            lane.stop()
+        self.stop()
         for lane in (self._calls, self._mails):
             lane.close(max(0.0, until - time.monotonic()))
 
     def _call(self, notice: Notice) -> bool:
         settings, secret = self.settings, self._secret
         url = settings.webhook
-        if url is None or secret is None or not any(plan_of(settings, rule).webhook for rule in notice.rules):
+        if url is None or not any(plan_of(settings, rule).webhook for rule in notice.rules):
             return True
+        if secret is None:
+            self.tally.add(Channel.WEBHOOK, Outcome.FAILED)
+            _log.warning("notify: the webhook is not called for %s: it has no secret.", _reference(notice))
+            return False
         name = f"notice_{secrets.token_hex(16)}"
         body = webhook.payload(notice)
 
@@ -109,6 +119,14 @@ class Notifier:
             self._rates.give_back(addressee.address, held)
 
         return Job(_reference(notice), addressee.address, deliver, given_up)
+
+
+def _secret(settings: NotifySettings) -> bytes | None:
+    try:
+        return secret_of(settings)
+    except ConfigError as error:
+        _log.error("notify: the webhook has no secret: %s.", error)
+        return None
 
 
 def _reference(notice: Notice) -> str:

@@ -39,8 +39,13 @@ class Policy:
             rule.action is Action.SANITIZE and not rule.monitor for rule in self.rules
         )
         """Something in it may want bodies rewritten: then all that is wrong must be known, and all parts."""
-        if self.sanitizes:
+        if self.sanitizes or self.notifies:
             self.needs = replace(self.needs, parts=True)
+
+    @property
+    def notifies(self) -> bool:
+        """A rule in it may want somebody told; for that the names of parts must be known."""
+        return any(rule.notify and not rule.monitor for rule in self.rules)
 
     @property
     def by_traffic(self) -> bool:

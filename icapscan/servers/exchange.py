@@ -20,6 +20,7 @@ from icapscan.servers.delivery import Delivery, delivery_for, late_answer
 from icapscan.servers.facts import directions, facts_of
 from icapscan.servers.keeping import NotKept
 from icapscan.servers.kept_items import item_of
+from icapscan.servers.notifying import tell
 from icapscan.servers.refusal import refusal
 from icapscan.servers.replies import Reply
 from icapscan.servers.sanitizing import Adapted, Uncleanable, stopped
@@ -286,7 +287,10 @@ class ScanExchange(CopyingExchange):
         self._may_204 = self._now.head.allow_204 or within_preview
         if self._scan is None:
             verdict = self._with_doubts(CLEAN)
-            return self._reply_by(_passable(self._decide(verdict, None)), verdict, trailers)
+            decision = self._decide(verdict, None)
+            reply = self._reply_by(_passable(decision), verdict, trailers)
+            self._tell(verdict, decision)
+            return reply
         return self._finish(self._scan, trailers)
 
     def whole(self, body: bytes | None, within_preview: bool) -> Outcome:
@@ -306,6 +310,7 @@ class ScanExchange(CopyingExchange):
             reply = await self._sanitize(scan, verdict, decision, trailers)
         else:
             reply = self._reply_by(decision, verdict, trailers)
+        self._tell(verdict, decision)
         reply = replace(reply, fields=kept + reply.fields) if kept else reply
         if self.delivery is None or not self.delivery.opened:
             return reply
@@ -323,6 +328,11 @@ class ScanExchange(CopyingExchange):
         if self.delivery is None or not self.delivery.opened:
             return reply
         return self.delivery.stopped(reply, self._decided, self._now.verdict)
+
+    def _tell(self, verdict: Verdict, decision: Decision) -> None:
+        """Whom rules want told is told what was done, beside the answer."""
+        if decision.notify:
+            tell(self._now, self._scan, verdict, decision, self._name, self._subject.media_type)
 
     async def _keep(self, scan: Scan, verdict: Verdict, decision: Decision) -> bytes:
         """The virgin body into the quarantine; returns what the answer says of it. The decision stays what it is."""

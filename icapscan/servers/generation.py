@@ -9,6 +9,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from icapscan.findings import Verdict
+from icapscan.notify.notifier import Notifier
 from icapscan.pipeline import Scanner
 from icapscan.policy.decide import Decision, Policy
 from icapscan.servers.keeping import Keeper
@@ -54,6 +55,7 @@ class Generation:
         "_retired",
         "keeper",
         "late",
+        "notifier",
         "policy",
         "render_page",
         "routes",
@@ -72,6 +74,7 @@ class Generation:
         render_page: RenderPage,
         on_free: Callable[[], None] = lambda: None,
         late: LateAnswers | None = None,
+        notifier: Notifier | None = None,
     ) -> None:
         self.settings = settings
         self.policy = Policy(settings.policy)
@@ -82,6 +85,8 @@ class Generation:
         self.keeper = Keeper(settings.quarantine)
         self.routes = routes(settings)
         self.late = late or LateAnswers()
+        self.notifier = notifier
+        """Tells whom rules want told; None where none of them does."""
         self._on_free = on_free
         self.users = 0
         """Transactions that began with this generation and have not ended; each counts itself in."""

@@ -31,6 +31,7 @@ from icapscan.servers.generation import Generation, RenderPage
 from icapscan.servers.icap import IcapProtocol, Shared
 from icapscan.servers.late import Cut, LateAnswers
 from icapscan.servers.listen import Acceptor, tls_context
+from icapscan.servers.notifying import Notifiers
 from icapscan.servers.record import TransactionRecord
 from icapscan.servers.settings import PageSettings, Settings
 from icapscan.store import Purse
@@ -82,6 +83,7 @@ class Worker:
         self._late = LateAnswers()
         self._shared: Shared | None = None
         self._acceptors: list[Acceptor] = []
+        self._notifiers = Notifiers(workers)
         self._background: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -124,7 +126,7 @@ class Worker:
         scanner = Scanner(engines, settings.limits, self._purse, settings.server.spool, settings.unwrap)
         generation = Generation(
             settings, scanner, message.istag, self._make_render_page(settings.page), lambda: self._free(engines),
-            self._late,
+            self._late, self._notifiers.get(settings),
         )  # fmt: skip
         if self._shared is None:
             self._begin(generation)
@@ -174,7 +176,7 @@ class Worker:
                 self._late.tidy()
                 purse = self._purse
                 connections = len(self._shared.connections)
-                self._channel.send(Stats(self._telemetry.snapshot(), connections, purse.memory_left, purse.disk_left))
+                self._channel.send(Stats(self._counters(), connections, purse.memory_left, purse.disk_left))
 
     async def _drain(self) -> None:
         """Stop accepting; idle connections end now, the others with their answer (PROTOCOL S19)."""
@@ -190,8 +192,14 @@ class Worker:
         until = loop.time() + shared.generation.settings.server.drain_timeout
         while shared.connections and loop.time() < until:
             await asyncio.sleep(0.02)
+        await asyncio.to_thread(self._notifiers.close)
         if self._telemetry is not None:
-            self._channel.send(Stats(self._telemetry.snapshot(), 0, 0, 0))
+            self._channel.send(Stats(self._counters(), 0, 0, 0))
+
+    def _counters(self) -> dict[str, Any]:
+        """For the supervisor: what became of transactions, and of notices about them."""
+        assert self._telemetry is not None
+        return {**self._telemetry.snapshot(), "notices": self._notifiers.tally.rows()}
 
 
 def _load_engines(message: Configure, workers: int) -> Fanout:

@@ -17,6 +17,7 @@ Snapshot: TypeAlias = "dict[str, Any]"
 * ``verdicts``: rows ``[verdict, reason or "", count]``
 * ``findings``: rows ``[engine, count]``
 * ``engine_failures``: rows ``[engine, reason, count]``
+* ``notices``: rows ``[channel, outcome, count]``; a worker adds them (`icapscan.notify.tally`)
 * ``scan_seconds``: ``{"buckets": [count of each bucket, the last one without a bound], "sum": seconds}``
 * ``bytes_in``, ``bytes_out``: bytes
 """
@@ -26,7 +27,7 @@ SCAN_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 
 ROWS_MAX = 500
 """Different rows of one kind; whatever is new after that is counted as "other", so that no peer can fill the memory."""
 METHODS = frozenset(("REQMOD", "RESPMOD", "OPTIONS", ""))
-_ROWS = ("requests", "verdicts", "findings", "engine_failures")
+_ROWS = ("requests", "verdicts", "findings", "engine_failures", "notices")
 
 
 class Gauges(Struct, frozen=True):

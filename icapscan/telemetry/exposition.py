@@ -21,6 +21,7 @@ _COUNTERS = (
     ("verdicts", "Bodies by verdict and by the reason of what was not scanned.", ("verdict", "reason")),
     ("findings", "Findings by engine.", ("engine",)),
     ("engine_failures", "Parts that an engine did not scan, by reason.", ("engine", "reason")),
+    ("notices", "Notices by channel (mail, webhook) and what became of them.", ("channel", "outcome")),
 )
 
 
