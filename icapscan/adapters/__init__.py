@@ -1,0 +1,1 @@
+"""Programs that stand in the way of a mail and ask an ICAP service about it."""
