@@ -102,7 +102,11 @@ class Notifier:
             held = self._rates.take(addressee.address)
             if held is None:
                 self.tally.add(Channel.MAIL, Outcome.HELD)
-                _log.info("notify: the rate holds back a mail to %s of %s.", addressee.address, _reference(notice))
+                if self._rates.owed(addressee.address) == 1:  # not a line for each of a flood
+                    _log.warning(
+                        "notify: mails to %s are held back by the rate, from that of %s on.",
+                        addressee.address, _reference(notice),
+                    )  # fmt: skip
             else:
                 room = self._mails.put(self._job(notice, addressee, held)) and room
         return room

@@ -65,6 +65,12 @@ class Rates:
             if bucket is not None:
                 bucket.held += held
 
+    def owed(self, address: str) -> int:
+        """Mails to ``address`` that were held back since the last one."""
+        with self._lock:
+            bucket = self._addresses.get(address.lower())
+            return bucket.held if bucket is not None else 0
+
     def _bucket(self, address: str, now: float) -> _Bucket | None:
         bucket = self._addresses.get(address)
         if bucket is None:
