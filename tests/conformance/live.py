@@ -24,6 +24,7 @@ from icapscan.daemon import page_maker
 from icapscan.engines.contract import Engine
 from icapscan.engines.fanout import Fanout
 from icapscan.limits import Limits
+from icapscan.notify.settings import NotifySettings
 from icapscan.pipeline import Scanner
 from icapscan.policy.settings import PolicySettings
 from icapscan.quarantine.settings import QuarantineSettings
@@ -31,6 +32,7 @@ from icapscan.servers.generation import Generation
 from icapscan.servers.icap import IcapProtocol, Shared
 from icapscan.servers.late import LateAnswers
 from icapscan.servers.listen import Acceptor, bind
+from icapscan.servers.notifying import Notifiers
 from icapscan.servers.record import TransactionRecord
 from icapscan.servers.settings import PageSettings, ServerSettings, ServiceSettings, Settings
 from icapscan.store import Purse
@@ -64,6 +66,7 @@ class Live:
         tls: ssl.SSLContext | None = None,
         mistakes_expected: bool = False,
         quarantine: QuarantineSettings | None = None,
+        notify: NotifySettings | None = None,
         downloads: str | None = None,
     ) -> None:
         self.settings = Settings(
@@ -72,10 +75,12 @@ class Live:
             policy=policy or PolicySettings(),
             services=services or SERVICES,
             quarantine=quarantine or QuarantineSettings(),
+            notify=notify or NotifySettings(),
         )
         self.engines: Sequence[Engine] = engines or (FindsEicar(),)
         self.purse = purse or Purse(1 << 30, 1 << 30)
         self.late = LateAnswers(downloads)
+        self.notifiers = Notifiers(1)
         self.records: list[TransactionRecord] = []
         self.mistakes: list[tuple[str, BaseException]] = []
         self._mistakes_expected = mistakes_expected
@@ -91,7 +96,9 @@ class Live:
     def generation(self, istag: str, *engines: Engine) -> Generation:
         """A further state of engines for this server, as after a reload."""
         scanner = Scanner(Fanout(engines or self.engines), self.settings.limits, self.purse, self.settings.server.spool)
-        return Generation(self.settings, scanner, istag, page_maker(PageSettings()), late=self.late)
+        notifier = self.notifiers.get(self.settings)
+        page = page_maker(PageSettings())
+        return Generation(self.settings, scanner, istag, page, late=self.late, notifier=notifier)
 
     def __enter__(self) -> Live:
         self._thread.start()
