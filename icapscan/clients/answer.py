@@ -27,6 +27,8 @@ class Answer:
         self.trailer: Fields | None = None
         self.sent = 0
         """Body bytes that had been sent when the answer was complete."""
+        self.whole = source is None or not source.size
+        """Whether the end of the body had been sent by then."""
         self.same = True
         """So far the body is a copy of the beginning of ours."""
         self.original_from: int | None = None

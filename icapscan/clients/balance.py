@@ -80,7 +80,7 @@ class IcapPool:
         """As `IcapClient.scan`; each usable server is asked at most once. Raises the last server's error."""
         tried: list[_Server] = []
         last: ClientError | None = None
-        async with within(self._settings.timeouts.total, Stage.TOTAL):
+        async with within(self._settings.timeouts.total, Stage.TOTAL, body):
             while (server := await self._choose(tried)) is not None:
                 tried.append(server)
                 server.running += 1

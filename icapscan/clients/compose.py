@@ -50,11 +50,18 @@ class Composer:
         """A REQMOD or RESPMOD request. ``request_head``: RESPMOD says what was asked for, too."""
         settings, what = self._settings, question.what
         what = Described(
-            what.name, what.media_type, source.size, settings.host, http_date(), what.mail_from, what.rcpt_to
+            what.name,
+            what.media_type,
+            source.size if source.ended else None,
+            settings.host,
+            http_date(),
+            what.mail_from,
+            what.rcpt_to,
         )
         allow = [b"204"] if settings.allow_204 else []
         allow += [b"206"] if settings.offer_206 and "206" in options.allow else []
         allow += [b"trailers"] if settings.offer_trailers else []
+        has_body = source.size > 0 or not source.ended
         respmod = question.mode is Mode.RESPMOD
         kind = BodyKind.RESPONSE if respmod else BodyKind.REQUEST
         with _refused():
@@ -63,11 +70,11 @@ class Composer:
                 question.mode.value,
                 heads,
                 [*self._common(), *self._identity(question, options)],
-                kind if source.size else BodyKind.NULL,
-                self._preview(source.size, what.name, options),
+                kind if has_body else BodyKind.NULL,
+                self.preview(source.size, what.name, options) if has_body else None,
                 allow,
             )
-        return Request(head, heads, source if source.size else None)
+        return Request(head, heads, source if has_body else None)
 
     def _head(
         self,
@@ -84,7 +91,8 @@ class Composer:
             method, uri, authority, heads, body=body, preview=preview, allow=allow or (), extra=extra, close=close
         )
 
-    def _preview(self, size: int, name: str, options: ServerOptions) -> int | None:
+    def preview(self, size: int, name: str, options: ServerOptions) -> int | None:
+        """Bytes of the preview of a body of ``size`` bytes; None: none is sent."""
         wanted = self._settings.preview
         if wanted == "never" or not size:
             return None

@@ -34,6 +34,10 @@ class BodyChanged(ClientError):
     """The body became shorter or unreadable while it was sent."""
 
 
+class BodyAborted(BodyChanged):
+    """Whoever wrote the body gave it up before its end; the ICAP connection was cut."""
+
+
 class ConnectionLost(ClientError):
     """No connection, or one that ended before the answer was complete."""
 

@@ -10,7 +10,7 @@ from icapscan.clients.answer import Answer
 from icapscan.clients.errors import ClientTimeout, ConnectionLost, Malformed, NotIcap, Stage
 from icapscan.clients.link import Link
 from icapscan.clients.settings import Timeouts
-from icapscan.clients.source import PIECE, Source, pieces
+from icapscan.clients.source import PIECE, GrowingBody, Source, pieces
 from icapscan.wire.icap import IcapConnection
 from icapscan.wire.icap_events import (
     BodyChunk,
@@ -29,6 +29,8 @@ from icapscan.wire.icap_states import Role, State
 _BATCH = 4
 """Pieces that go out in one write."""
 _ICAP = b"ICAP/"
+_STARVED_SECONDS = 3600.0
+"""Between two looks at a connection whose body does not grow: how long that may last is the affair of its writer."""
 
 
 class Request(Struct, frozen=True):
@@ -55,6 +57,9 @@ class Exchange:
         self._mark = self._loop.time()
         self._sent = 0
         self._told_eof = False
+        self._all_sent = request.source is None
+        source = request.source
+        self._growing = source if isinstance(source, GrowingBody) else None
 
     @property
     def answer_began(self) -> bool:
@@ -78,9 +83,24 @@ class Exchange:
 
     async def run(self) -> None:
         """Fill the answer. Raises `ClientError`, or what reading and keeping bodies raises."""
+        growing = self._growing
+        if growing is None:
+            await self._run()
+            return
+        growing.watch(self._link.nudge)
+        try:
+            await self._run()
+        finally:
+            growing.unwatch(self._link.nudge)
+            growing.sent(None)
+
+    async def _run(self) -> None:
         self._send_start()
         while True:
             self._read()
+            if self._growing is not None:
+                self._growing.check()
+                self._growing.sent(self._sent)
             if self._codec.response_state is State.DONE:
                 return
             if self._link.lost:
@@ -99,8 +119,8 @@ class Exchange:
         source = request.source
         if source is not None and request.head.preview is not None:
             self._add_pieces(out, request.head.preview)
-            whole = self._sent == source.size
-            out += codec.send(BodyEnd(ieof=True) if whole else PreviewEnd())
+            self._all_sent = source.ended and self._sent == source.size
+            out += codec.send(BodyEnd(ieof=True) if self._all_sent else PreviewEnd())
         elif source is not None:
             self._add_batch(out, source)
         self._link.write(out)
@@ -110,6 +130,8 @@ class Exchange:
         source = self._request.source
         if source is None or self._codec.request_state is not State.BODY or not self._link.can_write or self._link.eof:
             return False
+        if self._starved:
+            return False
         out: list[bytes | memoryview] = []
         self._add_batch(out, source)
         self._link.write(out)
@@ -118,8 +140,15 @@ class Exchange:
 
     def _add_batch(self, out: list[bytes | memoryview], source: Source) -> None:
         self._add_pieces(out, min(source.size, self._sent + _BATCH * PIECE))
-        if self._sent == source.size:
+        if source.ended and self._sent == source.size:
             out += self._codec.send(BodyEnd())
+            self._all_sent = True
+
+    @property
+    def _starved(self) -> bool:
+        """All that is there of a growing body has been sent."""
+        growing = self._growing
+        return growing is not None and not growing.ended and self._sent == growing.size
 
     def _add_pieces(self, out: list[bytes | memoryview], stop: int) -> None:
         source = self._request.source
@@ -135,7 +164,7 @@ class Exchange:
         for data in link.take():
             self._mark = self._loop.time()
             self._check_icap(data)
-            self._answer.sent = self._sent
+            self._answer.sent, self._answer.whole = self._sent, self._all_sent
             self._act(self._codec.receive(data))
         if link.eof and not self._told_eof and self._codec.response_state is not State.DONE:
             self._told_eof = True
@@ -179,6 +208,10 @@ class Exchange:
     async def _wait(self) -> None:
         stage, seconds = self._patience()
         if self._link.has_data:
+            return
+        if self._starved and self._codec.request_state is State.BODY and self._link.can_write:
+            await self._link.wait(_STARVED_SECONDS)
+            self._mark = self._loop.time()
             return
         if not await self._link.wait(self._mark + seconds - self._loop.time()):
             raise ClientTimeout(stage, seconds)

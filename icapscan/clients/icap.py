@@ -20,7 +20,7 @@ from icapscan.clients.options import OptionsCache, ServerOptions, read_options
 from icapscan.clients.pool import ConnectionPool
 from icapscan.clients.result import Asked, Mode, ScanResult, istag_of, judge
 from icapscan.clients.settings import ClientSettings
-from icapscan.clients.source import Body, Source, sha256_of, source_of
+from icapscan.clients.source import Body, GrowingBody, Source, sha256_of, source_of
 from icapscan.limits import MIB
 from icapscan.wire.icap_compose import Described
 
@@ -87,14 +87,17 @@ class IcapClient:
     ) -> ScanResult:
         """The service's verdict on ``body``: bytes, a part store, or a seekable binary file (read from its start).
 
+        A `GrowingBody` is sent while it arrives; the time for the whole transaction begins with its end, and how long
+        it may take until then is the affair of whoever writes it.
+
         ``mail_from`` and ``rcpt_to`` are the envelope of a mail; ``adapt`` asks for the adapted body where it differs
         (then close the result). Raises `ClientError` (see `icapscan.clients.errors`), or `StoreFull` when the adapted
         body cannot be kept. Whatever is raised, the body was not found clean.
         """
         source = source_of(body)
-        what = Described(name, media_type, source.size, mail_from=mail_from, rcpt_to=rcpt_to)
+        what = Described(name, media_type, None, mail_from=mail_from, rcpt_to=rcpt_to)
         question = Question(mode, what, client_ip, user)
-        async with within(self._settings.timeouts.total, Stage.TOTAL):
+        async with within(self._settings.timeouts.total, Stage.TOTAL, body):
             options = await self._known_options()
             if options.methods and mode.value.decode() not in options.methods:
                 raise NotOffered(f"{self.url} does not offer {mode.value.decode()}.")
@@ -117,6 +120,8 @@ class IcapClient:
         """Ask; once more after 408, and once more with all sections after 418 (PROTOCOL C37)."""
         request_head = self._settings.request_head
         again: set[int] = set()
+        if isinstance(source, GrowingBody):
+            await source.reach(self._composer.preview(_HASH_INLINE, question.what.name, options) or 0)
         while True:
             request = self._composer.scan(source, question, options, request_head=request_head)
             try:
@@ -166,7 +171,7 @@ class IcapClient:
 
     async def _cache_key(self, source: Source, question: Question) -> Hashable | None:
         """The bytes, and everything else that the server is told of them. None: no cache."""
-        if not self._settings.cache_entries:
+        if not self._settings.cache_entries or not source.ended:
             return None
         if source.size <= _HASH_INLINE:
             return (sha256_of(source), question)
@@ -190,10 +195,23 @@ class IcapClient:
 
 
 @asynccontextmanager
-async def within(seconds: float, stage: Stage) -> AsyncIterator[None]:
-    """Cancel what is inside after ``seconds``, and raise `ClientTimeout` then."""
+async def within(seconds: float, stage: Stage, body: Body | None = None) -> AsyncIterator[None]:
+    """Cancel what is inside after ``seconds`` (from the end of a growing body on), and raise `ClientTimeout` then."""
+    growing = body if isinstance(body, GrowingBody) and not body.ended else None
     try:
-        async with asyncio.timeout(seconds):
-            yield
+        async with asyncio.timeout(None if growing else seconds) as limit:
+            if growing is None:
+                yield
+                return
+
+            def changed() -> None:
+                if growing.ended and limit.when() is None:
+                    limit.reschedule(asyncio.get_running_loop().time() + seconds)
+
+            growing.watch(changed)
+            try:
+                yield
+            finally:
+                growing.unwatch(changed)
     except TimeoutError as error:
         raise ClientTimeout(stage, seconds) from error

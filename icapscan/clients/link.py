@@ -77,6 +77,11 @@ class Link(asyncio.Protocol):
             timer.cancel()
             self._waiter = None
 
+    def nudge(self) -> None:
+        """End the `wait` that is under way, if any: there is something else to do."""
+        if self._waiter is not None:
+            _settle(self._waiter, True)
+
     def park(self, spoilt: Callable[[], None]) -> None:
         """Nobody uses it from now on; ``spoilt`` is called when it ends or something arrives meanwhile."""
         self._spoilt = spoilt

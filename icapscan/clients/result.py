@@ -145,7 +145,7 @@ def judge(answer: Answer, asked: Asked) -> ScanResult:
         cause,
         threats,
         istag_of(head),
-        answer.sent == answer.size,
+        answer.whole,
         http_status(response) if response else None,
         response or answer.heads.req_hdr,
         head.fields,

@@ -31,8 +31,8 @@ class Described(Struct, frozen=True):
 
     name: str = ""
     media_type: str = "application/octet-stream"
-    size: int = 0
-    """Bytes."""
+    size: int | None = 0
+    """Bytes; None: not known yet."""
     host: str = "scan.invalid"
     """Host of the made-up URL; ``.invalid`` can never be a real one (RFC 2606)."""
     date: bytes = b""
@@ -132,7 +132,8 @@ def _head(start: bytes, lines: Lines) -> bytes:
 def _content(what: Described) -> list[tuple[bytes, bytes]]:
     if not _MEDIA_TYPE.fullmatch(what.media_type):
         raise LocalProtocolError(f"A media type must not be {what.media_type[:80]!r}.")
-    return [(b"Content-Type", what.media_type.encode()), (b"Content-Length", b"%d" % what.size)]
+    lines = [(b"Content-Type", what.media_type.encode())]
+    return lines if what.size is None else [*lines, (b"Content-Length", b"%d" % what.size)]
 
 
 def _envelope(what: Described) -> list[tuple[bytes, bytes]]:
