@@ -340,7 +340,8 @@ def test_metrics_have_their_names_and_values() -> None:
     counters.observe(RECORD)
     counters.observe(changed(verdict=INFECTED))
     gauges = Gauges("0.1.0", 'odd"tag\n', True, 2, 7, purse_memory_free=1000, purse_disk_free=2000)
-    text = exposition(merge([counters.snapshot(), counters.snapshot()]), gauges).decode()
+    worker = counters.snapshot() | {"notices": [["mail", "sent", 3], ["webhook", "failed", 1]]}
+    text = exposition(merge([worker, counters.snapshot() | {"notices": [["mail", "sent", 2]]}]), gauges).decode()
     samples = {
         (sample.name, *sorted(sample.labels.values())): sample.value
         for family in text_string_to_metric_families(text)
@@ -351,6 +352,8 @@ def test_metrics_have_their_names_and_values() -> None:
     assert samples["icapscan_verdicts_total", "infected", "timeout"] == 2
     assert samples["icapscan_findings_total", "yara"] == 2
     assert samples["icapscan_engine_failures_total", "clamd", "timeout"] == 2
+    assert samples["icapscan_notices_total", "mail", "sent"] == 5
+    assert samples["icapscan_notices_total", "failed", "webhook"] == 1
     assert samples["icapscan_scan_seconds_count",] == 4
     assert samples["icapscan_scan_seconds_bucket", "0.001"] == 0
     assert samples["icapscan_scan_seconds_bucket", "0.0025"] == 4

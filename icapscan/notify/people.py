@@ -14,7 +14,9 @@ from icapscan.notify.settings import NotifySettings, RuleNotifySettings, Whom
 TOLD_MAX = 50
 """Addresses that are told about one notice; a mail may have a thousand recipients."""
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_ADDRESS = re.compile(rf"[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~.-]{{1,64}}@(?:{_LABEL}\.)*{_LABEL}")
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_ADDRESS = re.compile(rf"(?=[^@]{{1,64}}@){_ATOM}(?:\.{_ATOM})*@(?:{_LABEL}\.)*{_LABEL}")
+"""RFC 5321 4.1.2, without quoted strings and address literals."""
 _DOMAIN = re.compile(rf"\.?(?:{_LABEL}\.)*{_LABEL}")
 _PROGRAMS = re.compile(r"(?:mailer-daemon|postmaster|owner-.*|.*-(?:request|owner|bounces?)|no-?reply)@", re.IGNORECASE)
 """Local parts of addresses at which no person reads (RFC 3834 2, RFC 2142)."""

@@ -135,6 +135,20 @@ def test_the_secret_may_come_from_the_environment_and_is_never_shown(file: Path)
     assert loaded(shown, file, ICAPSCAN_NOTIFY__WEBHOOK_SECRET=SECRET_TEXT) == settings
 
 
+def test_the_examples_of_the_documentation_can_be_used(file: Path, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "notifications.md").read_text("utf-8")
+    first, second = (piece.partition("```")[0] for piece in text.split("```toml\n")[1:])
+    secret, template = tmp_path / "secret", tmp_path / "programs.txt"
+    secret.write_text(SECRET_TEXT)
+    secret.chmod(0o600)
+    template.write_text(text.partition("```jinja\n")[2].partition("```")[0])
+    first = first.replace('"quarantine", ', "").replace("/etc/icapscan/webhook.secret", str(secret))
+    second = second.replace("/etc/icapscan/programs.txt", str(template))
+    other = '[[policy.rules]]\nname = "no programs by mail"\naction = ["block", "notify"]\n'
+    notify = loaded(f'{other}{first}own_domains = "example.org"\n{second}', file).notify
+    assert notify.rules["no programs by mail"].to == ("administrator", "recipient")
+
+
 def test_rules_are_shown_and_read_back(file: Path) -> None:
     text = RULES + GOOD + '[notify.rules."no viruses"]\nto = ["administrator"]\nadministrators = "b@example.org"\n'
     settings = loaded(text, file)

@@ -17,7 +17,7 @@ from icapscan.errors import ConfigError
 from icapscan.findings import Finding
 from icapscan.notify.guard import Marks, marks_of
 from icapscan.notify.letter import LIST_MAX, Letters
-from icapscan.notify.people import Addressee
+from icapscan.notify.people import Addressee, is_address
 from icapscan.notify.settings import Language, Whom
 from tests.notify.made import ADMIN, MAIL, notice, settings
 
@@ -190,6 +190,11 @@ def check_harmless(bad: str, addressee: Addressee) -> None:
 
 
 LETTERS = Letters(settings(), "helpdesk")
+
+
+@given(st.from_regex(r"[!#-'*+/-9=?A-Z^-~.-]{1,70}@[A-Za-z0-9.-]{1,70}", fullmatch=True).filter(is_address))
+def test_every_address_that_we_write_to_can_stand_in_the_header(address: str) -> None:
+    assert parsed(LETTERS.letter(MAIL, Addressee(address, "recipient"), 0))["To"].addresses[0].addr_spec == address
 
 
 def test_a_strange_message_id_is_not_answered_to() -> None:

@@ -119,7 +119,8 @@ def test_addresses(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "a", "@b", "a@", "a@b@c", "a b@c", "a@b c", "<a@b>", "a@b\r\n", "a@b\n", '"a"@b', "é@b", "a@é", "a@-b", "a@b-",
-     "a@b..c", "a@.b", "a,c@b", "a;c@b", "a:c@b", "a\0@b", "a@[1.2.3.4]", "a" * 65 + "@b", "a@" + "b" * 64,
+     "a@b..c", "a@.b", "a,c@b", "a;c@b", "a:c@b", "a\0@b", "a@[1.2.3.4]", ".a@b",
+     "a.@b", "a..b@c", "a" * 65 + "@b", "a@" + "b" * 64,
      "a@" + "b." * 130 + "c", "\u202ea@b"],
 )  # fmt: skip
 def test_no_addresses(text: str) -> None:
