@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from icapscan.clients.errors import BodyAborted, BodyChanged, InvalidArgument
 from icapscan.limits import KIB, MIB
 from icapscan.store import PartStore
+
+if TYPE_CHECKING:
+    import asyncio
 
 PIECE = 64 * KIB
 """Bytes of one chunk at most (PROTOCOL C22)."""
@@ -175,6 +177,8 @@ class GrowingBody:
                 waiter.set_result(None)
 
     async def _change(self) -> None:
+        import asyncio  # not above: icapscan-qmail-queue starts for each message, and has no event loop
+
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         await waiter
