@@ -73,7 +73,7 @@ ENGLISH = Texts(
     not_kept="The original was to be kept in the quarantine, and could not be.",
     held="Since the last notice {held} more for you were held back, because there were too many. The log has them.",
     ask="If you have questions, or if you think that this is a mistake, please contact {contact} and give the "
-    "reference below.",
+    "reference above.",
     administrator="your administrator",
     footer="This message was written by a program. Please do not answer it.",
     labels={
@@ -125,7 +125,7 @@ JAPANESE = Texts(
     kept="元の内容は隔離されています。",
     not_kept="元の内容を隔離しようとしましたが、できませんでした。",
     held="通知が多すぎたため、前回の通知のあと、あなた宛ての通知をほかに{held}件見合わせました。内容はログに残っています。",
-    ask="ご質問がある場合、または誤検出と思われる場合は、下の受付番号を添えて、{contact}までお問い合わせください。",
+    ask="ご質問がある場合、または誤検出と思われる場合は、上の受付番号を添えて、{contact}までお問い合わせください。",
     administrator="管理者",
     footer="このメールはプログラムが自動的に送信しています。返信しないでください。",
     labels={
