@@ -64,11 +64,11 @@ class ProgressPage:
         texts = self._texts
         place = escape(quote(url.decode("latin-1"), safe=_URL_SAFE, encoding="latin-1"))
         said = (
-            f'<div id="end" class="done"><p>{escape(texts.done)}</p><p><a id="save" href="{place}">{escape(texts.link)}'
+            f'<div id="end" class="done"><h1>{escape(texts.ready)}</h1><p>{escape(texts.done)}</p><p><a id="save" href="{place}">{escape(texts.link)}'
             f"</a></p><p>{escape(texts.expires)}</p></div>"
         )
         refresh = f'<meta http-equiv="refresh" content="1;url={place}">'
-        return self._end("#bar{width:100%;animation:none}#steps .step,#what{display:none}", said + refresh)
+        return self._end("#bar{width:100%;animation:none}#steps .step,#head{display:none}", said + refresh)
 
     def stopped(self, facts: PageFacts) -> bytes:
         """The end: it is not passed on, and why."""
@@ -81,10 +81,10 @@ class ProgressPage:
         rows.append((texts.labels["reference"], shown(facts.reference, THREAT_MAX) or "-"))
         details = "".join(f"<dt>{escape(name)}</dt><dd class=code>{escape(value)}</dd>" for name, value in rows)
         text = (
-            f'<div id="end" class="stopped"><h2>{escape(said.heading)}</h2><p>{escape(said.what)}</p>'
+            f'<div id="end" class="stopped"><h1>{escape(said.heading)}</h1><p>{escape(said.what)}</p>'
             f"<p>{escape(said.todo)}</p><dl>{details}</dl></div>"
         )
-        return self._end("#rail,#steps .step,#what{display:none}main{border-top-color:#b42318}", text)
+        return self._end("#rail,#steps .step,#head{display:none}main{border-top-color:#b42318}", text)
 
     def _end(self, style: str, html: str) -> bytes:
         return f"<style>{style}</style>{html}{self._rest}".encode("utf-8", "replace")

@@ -17,6 +17,8 @@ class ProgressTexts(Struct, frozen=True):
     """The same with ``{received}`` and ``{total}``."""
     checking: str
     """All is there and is being scanned."""
+    ready: str
+    """The heading then."""
     done: str
     """It may be had."""
     link: str
@@ -35,6 +37,7 @@ PROGRESS = {
         arriving="{received} have arrived",
         arriving_of="{received} of {total} have arrived",
         checking="The file is here and is being checked for viruses.",
+        ready="Your download is ready",
         done="The file was checked, and no virus was found.",
         link="Save the file",
         expires="The download starts by itself. If it does not, use the button. The file is kept for a short time.",
@@ -50,6 +53,7 @@ PROGRESS = {
         arriving="{received} を受信しました",
         arriving_of="{total} のうち {received} を受信しました",
         checking="受信が終わりました。ウイルスを検査しています。",
+        ready="ダウンロードの準備ができました",
         done="検査が終わりました。ウイルスは見つかりませんでした。",
         link="ファイルを保存",
         expires="ダウンロードは自動的に始まります。始まらない場合はボタンを押してください。"

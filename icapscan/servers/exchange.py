@@ -76,7 +76,9 @@ def open_exchange(now: Transaction) -> Exchange:
         return EchoExchange(now)
     late = now.generation.late
     ready = late_answer(now) if late.has_cuts or late.ticket_in(now.heads.req_hdr) else None
-    return ReadyExchange(ready) if ready is not None else ScanExchange(now)
+    if ready is None:
+        return ScanExchange(now)
+    return ReadyExchange(ready, preview=now.head is not None and now.head.preview is not None)
 
 
 class FixedExchange:
@@ -107,16 +109,18 @@ class FixedExchange:
 
 
 class ReadyExchange:
-    """Says at once what an earlier transaction has left to be said; the body that came is not looked at."""
+    """Says what an earlier transaction has left to be said, as soon as it may; the body that came is not looked at."""
 
-    __slots__ = ("_reply", "delivery")
+    __slots__ = ("_preview", "_reply", "delivery")
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, reply: Reply, *, preview: bool) -> None:
+        """``preview``: it ends the wait, and the connection is as good as before (PROTOCOL S76)."""
         self._reply = reply
+        self._preview = preview
         self.delivery: Delivery | None = None
 
     def body(self, data: bytes | memoryview) -> Reply | None:
-        return self._reply
+        return None if self._preview else self._reply
 
     def preview_end(self) -> Reply | None:
         return self._reply

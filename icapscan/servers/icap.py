@@ -308,8 +308,8 @@ class IcapProtocol(asyncio.Protocol):
 
     def _on_event(self, event: Event) -> None:
         kind = type(event)
-        if self._exchange is None and kind in _OF_A_BODY:
-            return  # the answer went out at an earlier chunk, and the rest was read with it
+        if kind in _OF_A_BODY and (self._exchange is None or self._task is not None):
+            return  # the answer went out at an earlier chunk, or is going out, and the rest was read with it
         if kind is BodyChunk:
             assert self._exchange is not None
             reply = self._exchange.body(cast(BodyChunk, event).data)
@@ -636,6 +636,7 @@ class IcapProtocol(asyncio.Protocol):
     def _close_now(self, *, abort: bool = False) -> None:
         self._phase = _CLOSED
         if abort:
+            self._unsent = b""
             self._transport.abort()
         else:
             self.flush()

@@ -58,7 +58,7 @@ class TransactionRecord:
     quarantine: str = ""
     """Id of the item that the virgin body is kept as; ``failed`` where it could not be kept."""
     reference: str = ""
-    """The number on a block page, or in a notice, so that an administrator finds the line; empty where there was none."""
+    """The number on a block page or in a notice, so that an administrator finds the line; empty where there is none."""
 
 
 Observer = Callable[[TransactionRecord], None]

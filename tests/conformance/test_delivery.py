@@ -347,6 +347,26 @@ def test_a_browser_gets_a_page_that_ends_in_the_download(showing: Live) -> None:
     assert replies == ["200 progress", "200 fetched", "200 fetched"]
 
 
+@pytest.mark.parametrize("preview", [b"Preview: 4096\r\nAllow: 204\r\n", b"Allow: 204\r\n"], ids=["preview", "whole"])
+def test_a_large_download_is_fetched_while_another_body_comes(showing: Live, preview: bytes) -> None:
+    large = BODY * 40
+    place = place_of(watched(showing, large))
+    again = BROWSER.replace(b"http://www.example.org/file.bin", place)
+    with showing.connect() as peer:
+        peer.send(
+            respmod(chunk(BODY[:2000]) + chunk(BODY[2000:4096]), preview, req_hdr=again, res_hdr=head(len(large)))
+        )
+        if preview.startswith(b"Preview"):
+            peer.send(LAST)
+        else:
+            peer.send_what_goes(chunk(BODY) + LAST)
+        answer = peer.answer()
+        assert answer.body == large
+        if preview.startswith(b"Preview"):
+            assert not answer.closes
+            assert peer.ask(respmod(chunked(b"next"))).status == 204
+
+
 def test_the_download_is_only_for_who_asked_for_it(showing: Live) -> None:
     mine = b"X-Client-IP: 192.0.2.1\r\nAllow: 204\r\n"
     place = place_of(watched(showing, BODY, fields=mine))

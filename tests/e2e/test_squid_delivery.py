@@ -12,7 +12,7 @@ import pytest
 from msgspec import Struct
 
 from tests.e2e.web import Browser
-from tests.peers.icapscan_server import IcapscanServer, run_icapscan
+from tests.peers.icapscan_server import IcapscanServer, eicar_anywhere, run_icapscan
 from tests.peers.origin import EICAR, Origin, digest
 from tests.peers.squid import Squid, run_squid
 
@@ -42,7 +42,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     folder = tmp_path_factory.mktemp("squid-delivery")
     with (
         Origin() as origin,
-        run_icapscan(folder / "icapscan", SETTINGS, text=TRICKLE) as icapscan,
+        run_icapscan(folder / "icapscan", {**SETTINGS, **eicar_anywhere(folder)}, text=TRICKLE) as icapscan,
         run_squid(folder / "squid", icapscan.icap_port) as squid,
     ):
         yield Chain(origin, icapscan, squid)
@@ -87,7 +87,7 @@ def test_a_slow_download_is_trickled_at_a_bounded_rate_and_arrives_whole(chain: 
     assert seen.early[0][0] > START
     for at, count in seen.early:
         assert count <= RATE * (at - START + 1) + 65536, (at, count)
-    assert any("200 trickle" in line for line in chain.icapscan.log_text().splitlines())
+    chain.icapscan.wait_for_log("200 trickle")
 
 
 def test_an_infected_download_is_cut_and_the_next_try_gets_the_page(chain: Chain) -> None:

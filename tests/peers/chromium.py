@@ -34,6 +34,7 @@ def run_chromium(folder: Path, proxy_port: int, language: str = "en") -> Iterato
     downloads.mkdir(parents=True, exist_ok=True)
     options = ChromeOptions()
     options.binary_location = program
+    options.page_load_strategy = "none"  # a page that comes in pieces is looked at before it is whole
     for word in (*_QUIET, f"--user-data-dir={folder / 'profile'}", f"--lang={language}"):
         options.add_argument(word)
     options.add_argument(f"--proxy-server=http://127.0.0.1:{proxy_port}")
@@ -52,7 +53,7 @@ def run_chromium(folder: Path, proxy_port: int, language: str = "en") -> Iterato
     )
     browser = Chrome(options=options, service=ChromeService(driver))
     try:
-        browser.set_page_load_timeout(120)
+        browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(downloads)})
         yield browser
     finally:
         browser.quit()

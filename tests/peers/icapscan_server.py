@@ -74,6 +74,14 @@ def toml(settings: Mapping[str, object]) -> str:
     return "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
 
 
+def eicar_anywhere(folder: Path) -> dict[str, object]:
+    """Settings with a rule that finds the EICAR test file behind anything, where no real scanner looks for it."""
+    path = folder / "eicar_anywhere.yar"
+    pattern = "EICAR-STANDARD-" + "ANTIVIRUS-TEST-FILE"
+    path.write_text(f'rule Eicar_Anywhere {{ strings: $a = "{pattern}" condition: $a }}\n')
+    return {"engines.yara.rules": [str(path)]}
+
+
 def run_icapscan(
     folder: Path, settings: Mapping[str, object] | None = None, *, text: str = "", ready: bool = True
 ) -> IcapscanServer:

@@ -61,7 +61,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif what == "close":
             self._until_close(body(size, target.query))
         elif what in ("slow", "slow-eicar"):
-            self._slowly(size, float(target.query), EICAR if what == "slow-eicar" else b"")
+            self._slowly(size, float(target.query.partition("&")[0]), EICAR if what == "slow-eicar" else b"")
         elif what == "eicar":
             self._with_length(len(EICAR), iter([EICAR]))
         elif what == "chunked-eicar":

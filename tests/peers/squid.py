@@ -107,8 +107,11 @@ def squid_version() -> str:
     return found[1] if found else "unknown"
 
 
-def run_squid(folder: Path, icap_port: int, *, service: str = "avscan", more: str = "", pool: bool = True) -> Squid:
-    """Start Squid in the foreground without a cache and wait until it accepts. ``more``: further directives.
+def run_squid(
+    folder: Path, icap_port: int, *, service: str = "avscan", more: str = "", pool: bool = True, requests: bool = True
+) -> Squid:
+    """Start Squid in the foreground without a cache and wait until it accepts. ``more``: further directives;
+    ``requests`` False: only responses go to the scanner.
 
     ``pool``: where it is Squid 5.7, with the delay pool that docs/squid.md asks for; without it downloads of 64 KiB
     or more stall there, with it an upload that is blocked sometimes gets no answer from Squid.
@@ -120,6 +123,8 @@ def run_squid(folder: Path, icap_port: int, *, service: str = "avscan", more: st
         home = Path(tempfile.mkdtemp(prefix="icapscan-squid-"))
         shutil.chown(home, user, user)
     lines = example_lines("icapscan", icap_port).replace("/avscan", f"/{service}")
+    if not requests:
+        lines = "".join(line for line in lines.splitlines(keepends=True) if "icapscan_req" not in line)
     if pool and squid_version() == "5.7":
         lines += example_lines("debian12", icap_port)
     (home / "squid.conf").write_text(PRIVATE.format(port=port, folder=home, user=user) + lines + more)
