@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import enum
 import errno
-import hashlib
 import mmap
 import os
-import tempfile
 from collections.abc import Iterator
 
 from icapscan.errors import StoreFull
@@ -192,6 +190,8 @@ class PartStore:
     def sha256(self) -> str:
         """The SHA-256 of the whole part in hex; computed once."""
         if self._sha256 is None:
+            import hashlib  # not above: a program that starts for each message has no use for it
+
             digest = hashlib.sha256()
             for piece in self.pieces():
                 digest.update(piece)
@@ -253,6 +253,8 @@ class PartStore:
 
 
 def _unlinked_file(folder: str | None) -> int:
+    import tempfile  # not above, as hashlib
+
     descriptor, path = tempfile.mkstemp(prefix="icapscan-", dir=folder)
     os.unlink(path)
     return descriptor

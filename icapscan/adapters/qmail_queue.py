@@ -253,7 +253,3 @@ def _log(sentence: str) -> None:
         os.write(_LOG, _PROGRAM + line[:1000].encode("ascii") + b"\n")
     except OSError:
         pass  # the exit code says it all the same
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -6,7 +6,7 @@ message starts in half the time without asyncio.
 
 from __future__ import annotations
 
-import base64
+import binascii
 import errno
 import select
 import socket
@@ -140,7 +140,7 @@ def _request(address: ServiceAddress, message: Message) -> tuple[RequestHead, Ht
         extra.append((b"X-Client-IP", message.client_ip.encode()))
     if message.user is not None:
         user = b"Local://" + message.user.encode("utf-8", "surrogateescape")
-        extra.append((b"X-Authenticated-User", base64.b64encode(user)))
+        extra.append((b"X-Authenticated-User", binascii.b2a_base64(user, newline=False)))
     what = Described("", "message/rfc822", size, mail_from=message.mail_from, rcpt_to=message.rcpt_to)
     try:
         heads = reqmod_heads(what)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, BinaryIO, Protocol
@@ -223,6 +222,8 @@ def pieces(source: Source, start: int, stop: int) -> Iterator[bytes | memoryview
 
 def sha256_of(source: Source) -> str:
     """The SHA-256 of the whole body in hex."""
+    import hashlib  # as asyncio
+
     digest = hashlib.sha256()
     for piece in pieces(source, 0, source.size):
         digest.update(piece)
