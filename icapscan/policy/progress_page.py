@@ -18,6 +18,7 @@ _SHIPPED = Path(__file__).parent / "templates" / "progress.html"
 _MARK = "\ue000"
 """Between the part of the template that is sent first and the rest."""
 _BUSY = "#bar{width:100%;animation:wait 1.4s infinite}"
+_ENDED = "#steps .step,#head{display:none}#steps{order:-1}#details{margin-top:.5rem}"
 _UNITS = ("bytes", "KB", "MB", "GB", "TB")
 _URL_SAFE = "".join(chr(code) for code in range(33, 127) if chr(code) not in "\"<>\\^`{|}'")
 
@@ -30,6 +31,7 @@ class ProgressPage:
         self._code = language_of(accept_language[:1024])
         self._texts = PROGRESS[self._code]
         self._rest = ""
+        self._steps = 0
 
     @property
     def language(self) -> bytes:
@@ -49,13 +51,13 @@ class ProgressPage:
         """What changed: ``received`` bytes of ``total`` (None: nobody knows) are there, or it is complete."""
         texts = self._texts
         if complete:
-            return _piece(_BUSY, texts.checking)
+            return self._piece(_BUSY, texts.checking)
         if total:
             share = min(100.0, 100 * received / total)
             said = texts.arriving_of.format(received=_size(received), total=_size(total))
-            return _piece(f"#bar{{width:{share:.1f}%}}", said)
+            return self._piece(f"#bar{{width:{share:.1f}%}}", said)
         said = texts.arriving.format(received=_size(received))
-        return _piece(_BUSY, said)
+        return self._piece(_BUSY, said)
 
     def done(self, url: bytes) -> bytes:
         """The end: the download is at ``url`` and begins by itself."""
@@ -63,12 +65,11 @@ class ProgressPage:
 
         texts = self._texts
         place = escape(quote(url.decode("latin-1"), safe=_URL_SAFE, encoding="latin-1"))
-        said = (
-            f'<div id="end" class="done"><h1>{escape(texts.ready)}</h1><p>{escape(texts.done)}</p><p><a id="save" href="{place}">{escape(texts.link)}'
-            f"</a></p><p>{escape(texts.expires)}</p></div>"
-        )
+        link = f'<p><a id="save" href="{place}">{escape(texts.link)}</a></p>'
+        words = f"<h1>{escape(texts.ready)}</h1><p>{escape(texts.done)}</p>{link}<p>{escape(texts.expires)}</p>"
+        said = f'<div id="end" class="done">{words}</div>'
         refresh = f'<meta http-equiv="refresh" content="1;url={place}">'
-        return self._end("#bar{width:100%;animation:none}#steps .step,#head{display:none}", said + refresh)
+        return self._end(_ENDED + "#bar{width:100%;animation:none}", said + refresh)
 
     def stopped(self, facts: PageFacts) -> bytes:
         """The end: it is not passed on, and why."""
@@ -84,16 +85,18 @@ class ProgressPage:
             f'<div id="end" class="stopped"><h1>{escape(said.heading)}</h1><p>{escape(said.what)}</p>'
             f"<p>{escape(said.todo)}</p><dl>{details}</dl></div>"
         )
-        return self._end("#rail,#steps .step,#head{display:none}main{border-top-color:#b42318}", text)
+        return self._end(_ENDED + "#rail{display:none}main{border-top-color:#b42318}", text)
+
+    def _piece(self, style: str, text: str) -> bytes:
+        """A browser does not know yet which step is the last one, so each hides the one before it."""
+        from markupsafe import escape
+
+        self._steps += 1
+        hides = f".s{self._steps - 1}{{display:none}}"
+        return f'<style>{style}{hides}</style><p class="step s{self._steps}">{escape(text)}</p>\n'.encode()
 
     def _end(self, style: str, html: str) -> bytes:
         return f"<style>{style}</style>{html}{self._rest}".encode("utf-8", "replace")
-
-
-def _piece(style: str, text: str) -> bytes:
-    from markupsafe import escape
-
-    return f'<style>{style}</style><p class="step">{escape(text)}</p>\n'.encode()
 
 
 def _size(count: int) -> str:

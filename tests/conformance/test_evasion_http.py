@@ -10,6 +10,7 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import brotli
 import pytest
@@ -283,6 +284,22 @@ def test_evasion_68_the_whole_content_in_one_range(live: Live) -> None:
     assert blocked(live.ask(respmod(chunked(EICAR), res_hdr=whole)))
     whole = head(b"Content-Range: bytes 0-40/41", status=PARTIAL)
     assert live.ask(respmod(chunked(HARMLESS), res_hdr=whole)).status == 204
+
+
+@pytest.mark.parametrize("how", ["strip", "refuse", "allow"])
+def test_evasion_68_requests_for_ranges(how: Literal["strip", "refuse", "allow"]) -> None:
+    asks = b"GET http://www.example.org/a HTTP/1.1\r\nHost: www.example.org\r\nRange: bytes=1-2\r\n\r\n"
+    with Live(policy=PolicySettings(ranges=how)) as live:
+        answer = live.ask(reqmod(None, req_hdr=asks))
+        assert live.ask(reqmod(None)).status == 204
+        if how == "refuse":
+            assert blocked(answer)
+        elif how == "strip":
+            assert answer.status == 200 and b"Range" not in answer.sections["req-hdr"]
+        else:
+            assert answer.status == 204
+        part = head(b"Content-Range: bytes 0-40/68", status=PARTIAL)
+        assert blocked(live.ask(respmod(chunked(HARMLESS), res_hdr=part))) is (how != "allow")
 
 
 def test_evasion_68_several_ranges_are_joined(live: Live) -> None:

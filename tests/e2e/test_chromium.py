@@ -75,6 +75,8 @@ def test_the_progress_page_ends_in_the_download(chain: Chain, tmp_path: Path, la
             return len([one for one in seen if 0.05 < one < 0.95]) >= 3
 
         wait(grows, "the bar grows")
+        shown = [one.text for one in browser.find_elements("class name", "step") if one.is_displayed()]
+        assert len(shown) == 1 and "6.0 MB" in shown[0]
         picture(browser, f"progress-{language}")
         wait(lambda: bool(browser.find_elements("id", "save")), "the link to the download")
         picture(browser, f"progress-done-{language}")
