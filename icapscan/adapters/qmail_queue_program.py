@@ -1,4 +1,4 @@
-"""The entry point of ``icapscan-qmail-queue``. It imports nothing by itself: what fails in here has its exit code, too."""
+"""The entry point of ``icapscan-qmail-queue``. It imports nothing itself: what fails here has its exit code, too."""
 
 from __future__ import annotations
 

@@ -26,6 +26,7 @@ from icapscan.clients.errors import (
     ConnectionLost,
     InvalidArgument,
     Malformed,
+    NotIcap,
     Stage,
     TlsFailed,
 )
@@ -55,6 +56,7 @@ _BATCH = 4
 _READ = 256 * KIB
 _GONE = frozenset({errno.EPIPE, errno.ECONNRESET})
 _METHOD = b"REQMOD"
+_ICAP = b"ICAP/"
 
 
 class Message(Struct, frozen=True):
@@ -202,6 +204,8 @@ class _Exchange:
         self._queued = 0
         """Bytes of the body that were given to the codec."""
         self._may_send = True
+        self._first = b""
+        self._seconds = max(deadline - time.monotonic(), 0.0)
 
     def run(self) -> None:
         """Until the answer is complete. Raises `ClientError`, or what keeping the answer raises."""
@@ -254,10 +258,18 @@ class _Exchange:
             if _would_block(error):
                 return False
             raise self._lost() from error
+        self._check_icap(data)
         self._act(self._codec.receive(data) if data else self._codec.receive_eof())
         if not data and not self._is_over():
             raise self._lost()
         return True
+
+    def _check_icap(self, data: bytes) -> None:
+        """Notice at the first bytes that the peer speaks something else (PROTOCOL C46)."""
+        if len(self._first) < len(_ICAP):
+            self._first = (self._first + data[:64]).lstrip(b"\r\n")[: len(_ICAP)]
+            if not _ICAP.startswith(self._first):
+                raise NotIcap(f"The peer answers {self._first.decode('latin-1')!r}: it is not an ICAP server.")
 
     def _act(self, events: list[Event]) -> None:
         answer = self._answer
@@ -280,7 +292,7 @@ class _Exchange:
     def _wait(self) -> None:
         left = self._deadline - time.monotonic()
         if left <= 0:
-            raise ClientTimeout(Stage.ANSWER if not self._out else Stage.IDLE, 0.0)
+            raise ClientTimeout(Stage.ANSWER if not self._out else Stage.IDLE, round(self._seconds, 1))
         poll = select.poll()
         poll.register(self._link, select.POLLIN | (select.POLLOUT if self._out and self._may_send else 0))
         poll.poll(left * 1000 + 1)
