@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +16,10 @@ if TYPE_CHECKING:
 
 NAME_MAX = 120
 """Characters of a name of somebody else's making that are shown."""
+TELL_SECONDS = 60.0
+"""Between two lines in the log about one template."""
+_told: dict[str, float] = {}
+_log = logging.getLogger("icapscan")
 TEXT_MAX = 32_768
 """Characters of a text for a person; a template of one's own that makes more is not used."""
 
@@ -36,6 +42,7 @@ def own(file: str, what: str, trials: Callable[[Template], Iterable[str]], *, es
         raise ConfigError(f"The template {file}, line {error.lineno}: {error.message}.") from error
     except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(f"The template {file} cannot be rendered: {error}.") from error
+    template.name = file
     return template
 
 
@@ -45,12 +52,29 @@ def shipped(file: Path, *, escape: bool) -> Template:
     return _compiled(file.read_text("utf-8"), escape)
 
 
-def rendered(template: Template, names: dict[str, object]) -> str:
-    """What an administrator's own template makes; nothing where it fails on these values."""
+def rendered(template: Template, names: dict[str, object], *, tell: bool = True) -> str:
+    """What an administrator's own template makes; nothing where it fails on these values, and then the log says so.
+
+    ``tell`` False: whoever calls writes to the log.
+    """
     try:
-        return template.render(names)
-    except Exception:  # whatever it does: the person gets the shipped text
-        return ""
+        text = template.render(names)
+        if text.strip() or not tell:
+            return text
+        why = "It makes nothing."
+    except Exception as error:  # whatever it does: the person gets the shipped text
+        why = f"{type(error).__name__}: {error}"
+    if tell:
+        _tell(template.name or "of one's own", why)
+    return ""
+
+
+def _tell(name: str, why: str) -> None:
+    """Not each time: whoever can make a page fail can do so often."""
+    now = time.monotonic()
+    if now - _told.get(name, -TELL_SECONDS) >= TELL_SECONDS:
+        _told[name] = now
+        _log.warning("The template %s failed, the shipped text is used: %s", name, shown(why, 2 * NAME_MAX))
 
 
 def shown(text: str, most: int = NAME_MAX) -> str:

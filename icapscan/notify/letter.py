@@ -85,7 +85,7 @@ class Letters:
         names = self._names(notice, addressee.whom, addressee.address, held)
         own = self._templates.get(addressee.template or "")
         if own is not None:
-            text = templates.rendered(own, names)
+            text = templates.rendered(own, names, tell=False)
             if text.strip() and len(text) <= TEXT_MAX:
                 return templates.tidy(text)
             _log.warning(

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from icapscan.errors import ConfigError
+from icapscan import templates
 from icapscan.findings import Finding, Level, Reason, Unscanned, summarize
 from icapscan.policy.decide import decide
 from icapscan.policy.page import BlockPage, PageFacts, facts_of, language_of
@@ -220,10 +221,22 @@ def test_a_template_in_another_charset_is_refused(tmp_path: Path) -> None:
         BlockPage(str(file))
 
 
-def test_a_template_that_fails_only_later_still_gives_a_page(tmp_path: Path) -> None:
-    for text in ("{{ 1 / (threat|length - 1) }}", "{% if threat|length != 1 %}x{% endif %}"):
-        html = BlockPage(own(tmp_path, text)).render(b"", PageFacts(Kind.INFECTED, "77", "T")).html
-        assert b"A virus was found" in html and b"77" in html
+def test_a_template_that_fails_only_later_still_gives_a_page_and_a_line_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for text, why in (
+        ("{{ 1 / (threat|length - 1) }}", "ZeroDivisionError"),
+        ("{% if threat|length != 1 %}x{% endif %}", "It makes nothing."),
+    ):
+        templates._told.clear()
+        caplog.clear()
+        file = own(tmp_path, text)
+        page = BlockPage(file)
+        for _ in range(3):
+            html = page.render(b"", PageFacts(Kind.INFECTED, "77", "T")).html
+            assert b"A virus was found" in html and b"77" in html
+        (line,) = caplog.messages
+        assert file in line and why in line
 
 
 # Facts
