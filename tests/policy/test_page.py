@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icapscan.errors import ConfigError
 from icapscan import templates
+from icapscan.errors import ConfigError
 from icapscan.findings import Finding, Level, Reason, Unscanned, summarize
 from icapscan.policy.decide import decide
 from icapscan.policy.page import BlockPage, PageFacts, facts_of, language_of
