@@ -103,6 +103,11 @@ class Link(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        """What it goes over; None before the connection is made."""
+        return self._transport
+
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -1,0 +1,562 @@
+"""One client's session: its commands go on to the next hop and the replies come back; only mail data are taken aside.
+
+The client gets 250 for a message only after the next hop said so. What the proxy answers by itself is in
+`icapscan.adapters.smtp_replies`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import NoReturn
+
+from icapscan.adapters import smtp_replies as say
+from icapscan.adapters.judgement import Action, Judgement
+from icapscan.adapters.relay_rules import RulesUnreadable, Standing
+from icapscan.adapters.smtp_auth import Authenticator
+from icapscan.adapters.smtp_gate import Gate
+from icapscan.adapters.smtp_hop import ClientFacts, Hop, HopFailed, open_hop
+from icapscan.adapters.smtp_message import ClientGone, Envelope, Message, Trouble, received_field, scanned_field
+from icapscan.adapters.smtp_record import MessageRecord
+from icapscan.adapters.smtp_wire import SmtpLink, SmtpWire, Stopped
+from icapscan.errors import ProtocolError
+from icapscan.wire.proxy_protocol import Proxied, parse_header
+from icapscan.wire.smtp import SmtpConnection
+from icapscan.wire.smtp_command import Chunk, Command, command, parse_path, with_suffix
+from icapscan.wire.smtp_ehlo import Offer, offered
+from icapscan.wire.smtp_events import (
+    AuthLine,
+    CommandReceived,
+    DataEnded,
+    DataReceived,
+    Failure,
+    LineRefused,
+    PeerClosed,
+)
+from icapscan.wire.smtp_reply import Reply
+from icapscan.wire.smtp_states import Role, State
+
+
+class Over(Exception):
+    """The session is at its end."""
+
+
+class Session:
+    """One connection of a client. `run` it once."""
+
+    def __init__(self, gate: Gate, link: SmtpLink, peer: Proxied) -> None:
+        self._gate = gate
+        self._settings = gate.settings
+        self._wire = SmtpWire(link, SmtpConnection(Role.SERVER, normalize=gate.settings.bare_line_ends == "normalize"))
+        self._wire.may_stop = self._may_stop
+        self._peer = peer
+        self._stopping = False
+        self._hop: Hop | None = None
+        self._users_hop: Hop | None = None
+        """The hop that authenticates, where it is another one and was not switched to yet."""
+        self._standing = Standing()
+        self._hello: Command | None = None
+        self._user = ""
+        self._authenticated = False
+        self._keywords: dict[str, str] = {}
+        self._mechanisms: tuple[str, ...] = ()
+        self._commands = 0
+        self._errors = 0
+        self._mail_from = ""
+        self._utf8 = False
+        self._binary = False
+        self._recipients: list[str] = []
+        self._message: Message | None = None
+        self._admitted = ""
+
+    def stop(self) -> None:
+        """End when that does no harm: not within a transaction."""
+        self._stopping = True
+        self._wire.link.nudge()
+
+    async def run(self) -> None:
+        """From the greeting to the end. Never raises but for cancellation."""
+        try:
+            await self._run()
+        except (Over, ClientGone):
+            pass
+        except Stopped:
+            self._write(say.SHUTTING_DOWN)
+        except TimeoutError:
+            self._write(say.TOO_SLOW)
+        except HopFailed as error:
+            self._gate.complain(f"{self._peer.client}: {error}")
+            self._write(say.HOP_LOST)
+        finally:
+            await self._drop_message()
+            for hop in (self._hop, self._users_hop):
+                if hop is not None:
+                    await hop.quit()
+            self._wire.link.finish()
+            self._gate.leave(self._admitted)
+
+    # The beginning
+
+    async def _run(self) -> None:
+        await self._read_proxy_header()
+        if not self._gate.admit(self._peer.client):
+            self._final(say.TOO_MANY)
+        self._admitted = self._peer.client
+        try:
+            self._standing = self._gate.standing(self._peer.client)
+        except RulesUnreadable as error:
+            self._gate.complain(str(error))
+            self._final(say.NO_RULES)
+        if self._standing.deny:
+            self._final(say.DENIED)
+        self._hop = await self._greeted_hop()
+        self._write(say.greeting(self._settings.hostname))
+        while True:
+            await self._serve()
+
+    async def _read_proxy_header(self) -> None:
+        if not self._gate.speaks_for_others(self._peer.client):
+            return
+        link, data = self._wire.link, b""
+        deadline = asyncio.get_running_loop().time() + self._settings.timeouts.greeting
+        while True:
+            data += b"".join(link.take())
+            try:
+                header = parse_header(data)
+            except ProtocolError as error:
+                self._gate.complain(f"{self._peer.client}: {error}")
+                raise Over from error
+            if header is not None:
+                break
+            if link.eof or not await link.wait(deadline - asyncio.get_running_loop().time()):
+                raise Over
+        self._peer = header.proxied or self._peer
+        self._wire.codec.receive(data[header.size :])
+
+    async def _greeted_hop(self) -> Hop:
+        relay = self._settings.hop.relay
+        address = relay if relay and self._standing.relay_client is not None else self._settings.hop.inbound
+        try:
+            return await open_hop(address, self._settings, self._facts())
+        except HopFailed as error:
+            self._gate.complain(f"{self._peer.client}: {error}")
+            self._final(say.refused_by_hop(error.reply))
+
+    # Commands
+
+    async def _serve(self) -> None:
+        event = await self._wire.event(self._settings.timeouts.command)
+        match event:
+            case CommandReceived(made, legal, chunk):
+                await self._command(made, legal, chunk)
+            case LineRefused(sentence):
+                self._reply(say.bad_line(sentence))
+            case Failure(error):
+                self._final(say.broken(error))
+            case PeerClosed():
+                raise Over
+            case _:
+                raise Over  # data without DATA: the codec never gives that
+        await self._wire.room(self._settings.timeouts.write)
+
+    async def _command(self, made: Command, legal: bool, chunk: Chunk | None) -> None:
+        self._commands += 1
+        if self._commands > self._settings.max_commands:
+            self._final(say.TOO_MANY_COMMANDS)
+        if chunk is not None:
+            await self._chunk(chunk, legal)
+            return
+        handler = _HANDLERS.get(made.verb)
+        if handler is None:
+            self._reply(say.UNKNOWN_COMMAND)
+        elif not legal:
+            self._reply(say.OUT_OF_ORDER)
+        elif self._settings.tls == "must" and not self._wire.link.secured and made.verb not in _BEFORE_TLS:
+            self._reply(say.TLS_FIRST)
+        else:
+            try:
+                await handler(self, made)
+            except ProtocolError as error:
+                self._reply(say.bad_argument(error))
+
+    async def _pass(self, made: Command) -> Reply:
+        """Pass a command on and its reply back."""
+        reply = await self._hop_now().ask(made)
+        self._reply(reply)
+        return reply
+
+    async def _hello_command(self, made: Command) -> None:
+        if not made.argument:
+            self._reply(say.HELLO_WITHOUT_NAME)
+            return
+        self._hello = made
+        await self._drop_message()
+        hop = self._hop_now()
+        reply = await hop.hello(made, self._facts())
+        if not reply.positive or made.verb == b"HELO":
+            self._keywords = {}
+            self._reply(reply)
+            return
+        await self._learn_mechanisms()
+        self._keywords = offered(hop.keywords, self._offer())
+        self._reply(say.hello(self._settings.hostname, self._keywords))
+
+    def _offer(self) -> Offer:
+        settings, secured = self._settings, self._wire.link.secured
+        auth: str | None = None
+        if settings.auth == "off" or self._authenticated or not self._auth_allowed():
+            auth = ""
+        elif settings.auth == "dovecot" or self._users_hop is not None:
+            auth = " ".join(self._mechanisms)
+        size = self._size_most()
+        return Offer(size, settings.tls != "off" and not secured, settings.chunking == "take", auth)
+
+    async def _learn_mechanisms(self) -> None:
+        """How to authenticate, where that is not the affair of the hop that is spoken to."""
+        settings = self._settings
+        if self._authenticated or settings.auth == "off" or not self._auth_allowed():
+            return
+        if settings.auth == "dovecot":
+            self._mechanisms = await self._authenticator().mechanisms()
+            return
+        users = settings.hop.authenticated
+        if not users or users == self._hop_now().address:
+            return
+        try:
+            if self._users_hop is None:
+                self._users_hop = await open_hop(users, settings, self._facts())
+            assert self._hello is not None
+            await self._users_hop.hello(self._hello, self._facts())
+            self._mechanisms = tuple(self._users_hop.keywords.get("AUTH", "").split())
+        except HopFailed as error:
+            self._gate.complain(f"{self._peer.client}: {error}")
+            if self._users_hop is not None:
+                self._users_hop.close()
+            self._users_hop, self._mechanisms = None, ()
+
+    async def _mail(self, made: Command) -> None:
+        path = parse_path(made)
+        body = path.parameters.get("BODY", "").upper()
+        if body == "BINARYMIME" and "BINARYMIME" not in self._keywords:
+            self._reply(say.NO_BINARY)
+            return
+        size, most = path.parameters.get("SIZE", ""), self._size_most()
+        if most and size.isdecimal() and len(size) < 20 and int(size) > most:
+            self._reply(say.TOO_LARGE)
+            return
+        hop = self._hop_now()
+        await hop.forward_facts(self._facts())
+        if (await self._pass(made)).positive:
+            self._mail_from, self._recipients = path.address, []
+            self._utf8, self._binary = "SMTPUTF8" in path.parameters, body == "BINARYMIME"
+
+    async def _rcpt(self, made: Command) -> None:
+        path = parse_path(made)
+        if len(self._recipients) >= self._settings.max_recipients:
+            self._reply(say.TOO_MANY_RECIPIENTS)
+            return
+        suffix = self._standing.relay_client
+        if suffix:  # qmail-smtpd appends the value of RELAYCLIENT to every recipient
+            made = with_suffix(made, suffix.encode("latin-1"))
+            path = parse_path(made)
+        if (await self._pass(made)).positive:
+            self._recipients.append(path.address)
+
+    async def _reset(self, made: Command) -> None:
+        await self._drop_message()
+        await self._pass(made)
+
+    async def _any(self, made: Command) -> None:
+        await self._pass(made)
+
+    async def _quit(self, made: Command) -> None:
+        self._final(say.goodbye(self._settings.hostname))
+
+    async def _start_tls(self, made: Command) -> None:
+        context = self._gate.tls
+        if context is None or self._wire.link.secured or self._authenticated or made.argument:
+            self._reply(say.NO_TLS_NOW if context is not None else say.UNKNOWN_COMMAND)
+            return
+        self._wire.link.take()  # what was sent in clear behind the command is no command (RFC 3207 4.2)
+        self._wire.codec.discard()
+        self._write(say.TLS_GO)
+        try:
+            await self._wire.start_tls(context, self._settings.timeouts.tls, server=True)
+        except (OSError, TimeoutError) as error:
+            self._gate.complain(f"{self._peer.client}: no TLS: {error}")
+            raise Over from error
+        self._hello, self._keywords = None, {}
+
+    # AUTH
+
+    def _auth_allowed(self) -> bool:
+        return self._wire.link.secured or not (self._settings.auth_needs_tls or self._settings.tls == "must")
+
+    def _authenticator(self) -> Authenticator:
+        return Authenticator(self._settings, self._facts(), secured=self._wire.link.secured)
+
+    async def _auth(self, made: Command) -> None:
+        if self._settings.auth == "off":
+            self._reply(say.UNKNOWN_COMMAND)
+        elif self._authenticated or not made.argument:
+            self._reply(say.OUT_OF_ORDER if self._authenticated else say.BAD_AUTH)
+        elif not self._auth_allowed():
+            self._reply(say.AUTH_AFTER_TLS)
+        elif self._settings.auth == "dovecot":
+            await self._auth_here(made)
+        else:
+            await self._auth_there(made)
+
+    async def _auth_here(self, made: Command) -> None:
+        user, reply = await self._authenticator().run(made, self._auth_line)
+        if user is None:
+            self._reply(reply)
+            return
+        self._user, self._authenticated = user, True
+        hop = self._settings.hop
+        try:
+            if hop.authenticated and hop.authenticated != self._hop_now().address:
+                await self._switch(await open_hop(hop.authenticated, self._settings, self._facts()))
+            if self._hello is not None:
+                await self._hop_now().hello(self._hello, self._facts())
+        except HopFailed as error:
+            self._gate.complain(f"{self._peer.client}: {error}")
+            self._final(say.HOP_LOST)
+        self._reply(reply)
+
+    async def _auth_there(self, made: Command) -> None:
+        """The exchange passes through; it is only looked at to learn who it is about."""
+        hop = self._users_hop or self._hop_now()
+        mechanism, _, initial = made.argument.partition(b" ")
+        lines = [initial.strip()] if initial.strip() else []
+        reply = await hop.ask(made)
+        while reply.code == 334:
+            line = await self._auth_line(reply)
+            lines.append(line)
+            reply = await hop.answer(line)
+        if reply.positive:
+            self._user = say.user_of(mechanism, lines)
+            self._authenticated = True
+            if hop is self._users_hop:
+                self._users_hop = None
+                await self._switch(hop)
+        self._reply(reply)
+
+    async def _auth_line(self, challenge: Reply) -> bytes:
+        """Give the client a challenge; its line."""
+        self._write(challenge)
+        event = await self._wire.event(self._settings.timeouts.command)
+        if isinstance(event, AuthLine):
+            return event.line
+        if isinstance(event, LineRefused):
+            self._final(say.bad_line(event.sentence))
+        if isinstance(event, Failure):
+            self._final(say.broken(event.error))
+        raise Over
+
+    async def _switch(self, hop: Hop) -> None:
+        old, self._hop = self._hop, hop
+        if old is not None:
+            await old.quit()
+
+    # Mail data
+
+    async def _data(self, made: Command) -> None:
+        if made.argument or self._binary:
+            self._reply(say.BAD_ARGUMENT if made.argument else say.OUT_OF_ORDER)
+            return
+        message = self._new_message()
+        self._write(say.START_DATA)
+        bare = await self._take(message, time.monotonic() + self._settings.timeouts.data_total)
+        self._reply(await self._finished(message, bare and self._settings.bare_line_ends == "refuse"))
+        await self._drop_message()
+
+    async def _chunk(self, chunk: Chunk, legal: bool) -> None:
+        taken = legal and self._settings.chunking == "take" and self._hop is not None and bool(self._recipients)
+        if not taken:
+            await self._take(None, time.monotonic() + self._settings.timeouts.data_total)
+            self._reply(say.OUT_OF_ORDER if self._settings.chunking == "take" else say.UNKNOWN_COMMAND)
+            if legal:  # else there was no transaction that it could end
+                await self._abandon()
+            return
+        message = self._message or self._new_message()
+        bare = await self._take(message, time.monotonic() + self._settings.timeouts.data_total)
+        if not chunk.last:
+            self._reply(say.chunk_taken(chunk.size))
+            return
+        self._reply(await self._finished(message, bare and not self._binary))
+        await self._drop_message()
+
+    def _new_message(self) -> Message:
+        settings = self._settings
+        kind = ("UTF8" if self._utf8 else "E") + "SMTP" if self._keywords or self._utf8 else "SMTP"
+        kind += ("S" if self._wire.link.secured else "") + ("A" if self._authenticated else "")
+        envelope = Envelope(
+            self._mail_from, tuple(self._recipients), self._peer.client, self._user, self._helo(), kind
+        )  # fmt: skip
+        message = self._gate.new_message(envelope, self._size_most())
+        if settings.received:
+            message.head(received_field(envelope, settings.hostname, message.id))
+        if settings.scanned_field:
+            message.head(scanned_field(settings.hostname))
+        self._message = message
+        return message
+
+    async def _take(self, message: Message | None, deadline: float) -> bool:
+        """The bytes of a message, or of one chunk, from the client; whether a CR or LF stood alone."""
+        while True:
+            left = min(self._settings.timeouts.data_block, deadline - time.monotonic())
+            event = await self._wire.event(max(left, 0.001))
+            if isinstance(event, DataReceived):
+                if message is not None:
+                    await message.feed(event.data)
+            elif isinstance(event, DataEnded):
+                return event.bare
+            else:  # the client left in the middle: nothing of it goes on
+                if self._hop is not None:
+                    self._hop.close()
+                raise Over
+
+    async def _finished(self, message: Message, bare: bool) -> Reply:
+        """Judge a complete message, do what that says, and give the reply for the client."""
+        began = time.monotonic()
+        gone = self._wire.link.gone
+        if message.trouble is not None or bare:
+            judgement = Judgement(Action.REFUSE, detail="The message was not taken, whatever is in it.")
+            reply = say.trouble(message.trouble) if message.trouble is not None else say.BARE_LINE_ENDS
+        else:
+            judgement = await message.judge(gone)
+            reply = None
+        scanned = time.monotonic() - began
+        if gone.is_set():
+            raise ClientGone("The client left before it had an answer.")
+        if reply is None and judgement.action in (Action.PASS, Action.REPLACE):
+            reply = await self._deliver(message, judgement)
+        else:
+            reply = reply or say.judged(judgement, message.id)
+            await self._abandon()
+        self._gate.record(self._record(message, judgement, reply, scanned, time.monotonic() - began))
+        return reply
+
+    async def _deliver(self, message: Message, judgement: Judgement) -> Reply:
+        store = judgement.adapted or message.store
+        hop = self._hop_now()
+        try:
+            reply = await hop.deliver(store.size, store.pieces(), binary=self._binary)
+        except HopFailed as error:
+            self._gate.complain(f"{message.id}: {error}")
+            hop.close()
+            self._hop = None
+            return say.HOP_LOST_MESSAGE
+        if not hop.at_rest:  # it did not want the message: for the client, the transaction is over all the same
+            await self._forget()
+        return reply
+
+    async def _abandon(self) -> None:
+        """Nothing of the transaction goes on."""
+        await self._drop_message()
+        await self._forget()
+
+    async def _forget(self) -> None:
+        """The next hop is to forget the envelope."""
+        if self._hop is None:
+            return
+        try:
+            reply = await self._hop.ask(command("RSET"))
+            usable = reply.positive
+        except HopFailed as error:
+            self._gate.complain(f"{self._peer.client}: {error}")
+            usable = False
+        if not usable:
+            self._hop.close()
+            self._hop = None
+
+    async def _drop_message(self) -> None:
+        message, self._message = self._message, None
+        if message is not None:
+            await message.close()
+
+    # Small things
+
+    def _record(
+        self, message: Message, judgement: Judgement, reply: Reply, scanned: float, total: float
+    ) -> MessageRecord:  # fmt: skip
+        return MessageRecord(
+            id=message.id,
+            client=self._peer.client,
+            helo=self._helo(),
+            user=self._user,
+            mail_from=self._mail_from,
+            rcpt_to=tuple(self._recipients),
+            size=message.size,
+            action=judgement.action,
+            trouble=message.trouble.value if isinstance(message.trouble, Trouble) else "",
+            threat=judgement.threat,
+            reference=judgement.reference,
+            detail=judgement.detail,
+            hop=self._hop.address if self._hop is not None else "",
+            reply=str(reply),
+            scan_seconds=scanned,
+            seconds=total,
+        )
+
+    def _hop_now(self) -> Hop:
+        if self._hop is None or not self._hop.usable:
+            self._hop = None
+            self._final(say.HOP_LOST)
+        return self._hop
+
+    def _facts(self) -> ClientFacts:
+        peer = self._peer
+        esmtp = self._hello is not None and self._hello.verb == b"EHLO"
+        return ClientFacts(
+            peer.client, peer.client_port, peer.server, peer.server_port, self._helo(), esmtp, self._user
+        )  # fmt: skip
+
+    def _helo(self) -> str:
+        return self._hello.argument.decode("utf-8", "replace") if self._hello is not None else ""
+
+    def _size_most(self) -> int:
+        sizes = [size for size in (self._settings.max_size, self._standing.databytes) if size]
+        return min(sizes) if sizes else 0
+
+    def _may_stop(self) -> bool:
+        return self._stopping and self._wire.codec.state in (State.GREETING, State.START, State.READY)
+
+    def _reply(self, reply: Reply) -> None:
+        """Answer, and count what went wrong."""
+        if reply.code >= 500:
+            self._errors += 1
+            if self._errors > self._settings.max_errors:
+                self._final(say.TOO_MANY_ERRORS)
+        self._write(reply)
+        if reply.code == 421:
+            raise Over
+
+    def _write(self, reply: Reply) -> None:
+        self._wire.write(self._wire.codec.send_reply(reply))
+
+    def _final(self, reply: Reply) -> NoReturn:
+        """The last reply. Raises `Over`."""
+        self._write(reply)
+        raise Over
+
+
+_BEFORE_TLS = frozenset({b"EHLO", b"HELO", b"STARTTLS", b"NOOP", b"QUIT", b"RSET"})
+_HANDLERS: dict[bytes, Callable[[Session, Command], Awaitable[None]]] = {
+    b"EHLO": Session._hello_command,
+    b"HELO": Session._hello_command,
+    b"MAIL": Session._mail,
+    b"RCPT": Session._rcpt,
+    b"DATA": Session._data,
+    b"RSET": Session._reset,
+    b"NOOP": Session._any,
+    b"VRFY": Session._any,
+    b"EXPN": Session._any,
+    b"HELP": Session._any,
+    b"QUIT": Session._quit,
+    b"STARTTLS": Session._start_tls,
+    b"AUTH": Session._auth,
+}
+"""What is not here is not passed on: XCLIENT and XFORWARD of a client would be believed by the next hop."""

@@ -1,0 +1,45 @@
+"""``icapscan smtp``: the before-queue SMTP proxy in the foreground, until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+
+import uvloop
+
+from icapscan.adapters.settings import SmtpSettings
+from icapscan.adapters.smtp_server import SmtpProxy
+from icapscan.telemetry.log import TransactionLog
+
+_FLUSH_SECONDS = 0.1
+
+
+def run(settings: SmtpSettings) -> int:
+    """Serve until a signal; returns the exit code. Raises `ConfigError` and `InvalidArgument`."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(settings))
+
+
+async def _serve(settings: SmtpSettings) -> int:
+    log = TransactionLog()
+    proxy = SmtpProxy(settings, log.line)
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    await proxy.start()
+    log.line(
+        f"icapscan smtp listens on {', '.join(proxy.addresses)}; next hop {settings.hop.inbound}; "
+        f"scans with {', '.join(settings.icap)}"
+    )
+    try:
+        while not stopped.is_set():
+            log.flush()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FLUSH_SECONDS):
+                    await stopped.wait()
+        await proxy.stop()
+    finally:
+        log.close()
+    return 0
