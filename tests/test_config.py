@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from icapscan.config import load, show
+from icapscan.config.every import EverySettings
 from icapscan.config.lines import key_lines, split_key
 from icapscan.config.reader import keys_of
 from icapscan.config.show import format_value
@@ -164,7 +165,7 @@ def test_unknown_keys_are_named_with_line_and_guess(write: Path) -> None:
     ("item", "guess"),
     [
         ("sever.workers=2", "did you mean server?"),
-        ("listen=x", "did you mean server.listen or admin.listen?"),
+        ("listen=x", "did you mean server.listen or admin.listen or "),
         ("server.preview=1", "unknown key; "),
         ("policy.unscanned.over_limit=allow", "did you mean policy.unscanned.over-limit?"),
         ("engines.clamd.adress=x", "did you mean engines.clamd.address?"),
@@ -509,18 +510,20 @@ def walk(table: Struct, above: str = "") -> list[tuple[str, str]]:
 
 
 def test_show_has_every_key() -> None:
-    known = set(key_lines(show(Settings())))
-    for key, _ in walk(Settings()):
+    known = set(key_lines(show(EverySettings())))
+    for key, _ in walk(EverySettings()):
         if not key.startswith("notify.rules."):  # there are none to begin with
             assert tuple(key.replace("NAME", "avscan").split(".")) in known
 
 
 def test_every_key_is_in_the_documentation_with_its_default() -> None:
     text = (ROOT / "docs" / "configuration.md").read_text("utf-8")
-    missing = [f"| `{key}` | `{value}` |" for key, value in walk(Settings()) if f"| `{key}` | `{value}` |" not in text]
+    missing = [
+        f"| `{key}` | `{value}` |" for key, value in walk(EverySettings()) if f"| `{key}` | `{value}` |" not in text
+    ]
     assert not missing
     documented = set(re.findall(r"^\| `([a-z_.A-Z-]+)` \| `", text, re.MULTILINE))
-    assert documented == {key for key, _ in walk(Settings())}, "no key of the past"
+    assert documented == {key for key, _ in walk(EverySettings())}, "no key of the past"
 
 
 def test_settings_are_frozen_and_refuse_unknown_fields_everywhere() -> None:

@@ -115,6 +115,23 @@ def icap(
     return run(url, path, Mode.REQMOD if reqmod else Mode.RESPMOD, as_json=json)
 
 
+@app.command()
+def milter(
+    listen: Annotated[
+        list[str] | None, typer.Option(metavar="inet:PORT@HOST|unix:PATH", help="Where MTAs connect; repeatable.")
+    ] = None,
+    icap: Annotated[list[str] | None, typer.Option(metavar="URL", help="ICAP service; repeatable.")] = None,
+    config: ConfigOption = None,
+    sets: SetOption = None,
+) -> int:
+    """Run the filter for Postfix and Sendmail: every message is scanned by an ICAP service."""
+    from icapscan.cli.milter import overrides, run
+    from icapscan.config import load_every
+
+    settings = load_every(config, [*(sets or ()), *overrides(listen or (), icap or ())], os.environ)
+    return run(settings.milter, settings.log.level)
+
+
 @config_app.command()
 def check(config: ConfigOption = None, sets: SetOption = None) -> int:
     """Say whether the configuration can be used, rules included.
@@ -138,9 +155,9 @@ def check(config: ConfigOption = None, sets: SetOption = None) -> int:
 @config_app.command()
 def show(config: ConfigOption = None, sets: SetOption = None) -> int:
     """Show every key with the value that holds, as TOML."""
-    from icapscan.config import load, show
+    from icapscan.config import load_every, show
 
-    print(show(load(config, sets or (), os.environ)), end="")
+    print(show(load_every(config, sets or (), os.environ)), end="")
     return EXIT_CLEAN
 
 

@@ -5,7 +5,7 @@ Every key with its default and its reason is in docs/configuration.md.
 
 from __future__ import annotations
 
-from icapscan.config.reader import load
+from icapscan.config.reader import load, load_every
 from icapscan.config.show import show
 
-__all__ = ["load", "show"]
+__all__ = ["load", "load_every", "show"]

@@ -14,6 +14,7 @@ from msgspec import Struct
 from msgspec import inspect as types
 
 from icapscan.config.checks import check
+from icapscan.config.every import EverySettings
 from icapscan.config.lines import Path, dotted
 from icapscan.config.sources import Given, Sources, Tree, read_sources
 from icapscan.config.units import BYTES_MAX, BYTES_WORDS, SECONDS_WORDS, parse_bytes, parse_seconds
@@ -39,11 +40,18 @@ class Key(Struct, frozen=True):
 def load(file: str | None, sets: Sequence[str], environ: Mapping[str, str]) -> Settings:
     """The settings from ``file`` (TOML; None = none), ``ICAPSCAN_A__B`` of ``environ`` and ``A.B=value`` in ``sets``.
 
-    ``sets`` wins over ``environ``, which wins over ``file``, which wins over the defaults. Files and folders that the
-    settings name are looked at. Raises `ConfigError`: the sentence names key, place and what was expected.
+    What ``icapscan serve`` needs of them. ``sets`` wins over ``environ``, which wins over ``file``, which wins over the
+    defaults. Files and folders that the settings name are looked at. Raises `ConfigError`: the sentence names key,
+    place and what was expected.
     """
-    sources = read_sources(file, sets, environ, known_keys(Settings()))
-    settings = _struct(Settings(), sources.tree, (), sources)
+    every = load_every(file, sets, environ)
+    return Settings(**{name: getattr(every, name) for name in Settings.__struct_fields__})
+
+
+def load_every(file: str | None, sets: Sequence[str], environ: Mapping[str, str]) -> EverySettings:
+    """The same with the tables of the mail adapters. Raises `ConfigError` likewise."""
+    sources = read_sources(file, sets, environ, known_keys(EverySettings()))
+    settings = _struct(EverySettings(), sources.tree, (), sources)
     check(settings, sources)
     return settings
 
@@ -206,7 +214,9 @@ def _did_you_mean(path: Path, keys: Mapping[str, object]) -> str:
     if near:
         found = next(key for key in keys if key.replace("_", "-") == near[0])
         return f"; did you mean {dotted((*path[:-1], found))}?"
-    elsewhere = [whole for whole in _all_paths(known_keys(Settings()), ()) if whole[-1] == name and "*" not in whole]
+    elsewhere = [
+        whole for whole in _all_paths(known_keys(EverySettings()), ()) if whole[-1] == name and "*" not in whole
+    ]
     if elsewhere:
         return f"; did you mean {' or '.join(map(dotted, elsewhere[:3]))}?"
     return f"; the keys here are {', '.join(sorted(keys))}."
