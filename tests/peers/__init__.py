@@ -27,6 +27,12 @@ def require_module(module: str, package: str, hint: str = "") -> ModuleType:
         _missing(f"Python module {module} is not there ({error}): pip install {package}{hint}")
 
 
+def require_root(program: str) -> None:
+    """``program`` can be started by root only. Anybody else skips the test; in CI it fails."""
+    if os.geteuid() != 0:
+        _missing(f"{program} has to be started by root")
+
+
 def _missing(what: str) -> NoReturn:
     if os.environ.get("CI", "").lower() not in ("", "0", "false"):
         pytest.fail(f"in CI this is a failure: {what}", pytrace=False)
