@@ -235,8 +235,8 @@ class Scan:
     """
 
     __slots__ = (
-        "_anomalies", "_budget", "_line", "_needs", "_scanner", "_subject", "_unscanned", "_walker", "parts",
-        "parts_complete", "store",
+        "_anomalies", "_budget", "_line", "_needs", "_scanner", "_subject", "_unscanned", "_walker", "asked", "cached",
+        "parts", "parts_complete", "store",
     )  # fmt: skip
 
     def __init__(self, scanner: Scanner, subject: Subject, needs: Needs = NOTHING) -> None:
@@ -258,6 +258,10 @@ class Scan:
         self._unscanned: list[Unscanned] = []
         self._anomalies: list[Anomaly] = []
         self._needs = needs
+        self.asked = 0
+        """Reports of engines on the parts of this body, once there is a verdict."""
+        self.cached = 0
+        """Those among them that were known from other scans."""
         self.parts: list[PartFacts] = []
         """The parts so far, where rules ask for them; with all of them a hit does not end the unpacking."""
         self.parts_complete = True
@@ -403,7 +407,11 @@ class Scan:
             reports = self._line.reports
             unscanned += self._line.failures
         findings: list[Finding] = []
+        self.asked = self.cached = 0
         for report in reports:
+            self.asked += 1
+            if report.cached:
+                self.cached += 1
             findings += report.findings
             unscanned += report.unscanned
         return summarize(findings, unscanned, self._anomalies)

@@ -36,14 +36,9 @@ def check(settings: Settings, sources: Sources) -> None:
         return ConfigError(f"{key} ({sources.origin(path)}): {sentence}.")
 
     check_policy(settings, sources)
-    for part in (_release, _ports, _tls, _services, _engines, _limits, _files, _quarantine):
+    for part in (_ports, _tls, _services, _engines, _limits, _files, _quarantine):
         part(settings, fail)
     check_notify(settings, sources)
-
-
-def _release(settings: Settings, fail: Fail) -> None:
-    if settings.cache.enabled:
-        raise fail("cache.enabled", "the verdict cache is not in this release; expected false")
 
 
 def _ports(settings: Settings, fail: Fail) -> None:

@@ -34,6 +34,8 @@ class Report(Struct, frozen=True):
     unscanned: tuple[Unscanned, ...] = ()
     allowed: bool = False
     """The part is known to be good, byte for byte: what other engines say of it does not count."""
+    cached: bool = False
+    """It is the answer of another scan of the same bytes (`icapscan.engines.cache`)."""
 
 
 class Engine(Protocol):

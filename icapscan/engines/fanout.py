@@ -96,6 +96,13 @@ class Fanout:
         known = (None if isinstance(text, BaseException) else text for text in texts)
         return dict(zip((engine.name for engine in self.engines), known, strict=True))
 
+    def forget(self) -> None:
+        """Bytes that were scanned may get another answer from now on: what is kept of them goes."""
+        for engine in self.engines:
+            forget = getattr(engine, "forget", None)
+            if forget is not None:
+                forget()
+
     def advice(self) -> tuple[str, ...]:
         """What an administrator should know of the engines' own settings: one sentence each."""
         return tuple(line for engine in self.engines for line in getattr(engine, "advice", tuple)())
@@ -137,7 +144,7 @@ class Fanout:
         part = Part("", store, "eicar.com", "application/octet-stream")
         reports: list[Report] = []
         try:
-            await self._together([engine], part, seconds, reports)
+            await self._together([getattr(engine, "bare", engine)], part, seconds, reports)
         finally:
             store.close()
         if any(report.allowed or _infected(report) for report in reports):

@@ -87,6 +87,10 @@ class YaraEngine:
             return self._report(part, _Result((), (Reason.TIMEOUT, "Matching took too long.")))
         return self._report(part, job.result())
 
+    def depends_on(self, part: Part) -> tuple[object, ...]:
+        """What rules may ask beside the bytes."""
+        return part.path, part.name, part.media_type, part.other_names
+
     def glance(self, data: bytes) -> tuple[Finding, ...]:
         """Findings in the first bytes of a body. No finding, or a failure, proves nothing."""
         limit = time.monotonic() + INLINE_SECONDS

@@ -305,6 +305,7 @@ class ScanExchange(CopyingExchange):
         if self._hidden and (self._hidden != b"chunked" or http_head.looks_chunked(_start(scan.store))):
             self._doubts += (_HIDDEN_CODING,)  # a reader who sees that field takes the body for something else
         verdict = self._with_doubts(await scan.finish())
+        self._now.asked, self._now.cached = scan.asked, scan.cached
         self._now.scan_seconds = time.perf_counter() - started
         decision = self._decide(verdict, scan)
         if decision.quarantine or decision.action is Action.SANITIZE:

@@ -43,6 +43,10 @@ class TransactionRecord:
     """What was answered, e.g. ``204``, ``200 copy``, ``200 block``, ``400``."""
     status: int = 0
     """ICAP status code; 0 when the peer vanished before an answer."""
+    asked: int = 0
+    """Reports of engines on the parts of the body."""
+    cached: int = 0
+    """Those among them that were known from other scans of the same bytes."""
     detail: str = ""
     """One plain sentence for errors, else empty."""
     receive_seconds: float = 0.0

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from icapscan.engines.cache import CacheSettings
 from icapscan.engines.settings import EnginesSettings
 from icapscan.limits import BYTES, KIB, MIB, SECONDS, Bytes, Count, Limits, Seconds
 from icapscan.notify.settings import NotifySettings
@@ -135,12 +136,6 @@ class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Appended to; None = standard error."""
     transactions: bool = True
     level: Literal["debug", "info", "warning", "error"] = "info"
-
-
-class CacheSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[cache]``: reserved; there is no verdict cache in this release."""
-
-    enabled: Literal[False] = False
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):

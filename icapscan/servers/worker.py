@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from icapscan.engines.build import build_engines
+from icapscan.engines.cache import ReportCache
 from icapscan.engines.fanout import Fanout
 from icapscan.engines.rules import load_rules
 from icapscan.pipeline import Scanner
@@ -80,6 +81,7 @@ class Worker:
         self._make_render_page = render_page
         self._telemetry: Telemetry | None = None
         self._purse: Purse | None = None
+        self._engines: Fanout | None = None
         self._late = LateAnswers()
         self._shared: Shared | None = None
         self._acceptors: list[Acceptor] = []
@@ -110,6 +112,8 @@ class Worker:
             await self._configure(message)
         elif isinstance(message, SetTag) and self._shared is not None:
             self._shared.generation.set_istag(message.istag)
+            if self._engines is not None:
+                self._engines.forget()
         elif isinstance(message, Cut):
             self._late.remember(message)
         elif isinstance(message, Reopen) and self._telemetry is not None:
@@ -117,12 +121,14 @@ class Worker:
 
     async def _configure(self, message: Configure) -> None:
         settings = message.settings
-        engines = await asyncio.to_thread(_load_engines, message, self._workers)
+        cache = ReportCache(settings.cache, self._workers) if settings.cache.enabled else None
+        engines = await asyncio.to_thread(_load_engines, message, self._workers, cache)
         if self._purse is None:
             limits = settings.limits
             self._purse = Purse(limits.memory // self._workers, limits.disk // self._workers)
             self._late = LateAnswers(message.downloads, self._channel.send)
         failed = {name: why for name, why in (await engines.self_test()).items() if why is not None}
+        self._engines = engines
         scanner = Scanner(engines, settings.limits, self._purse, settings.server.spool, settings.unwrap)
         generation = Generation(
             settings, scanner, message.istag, self._make_render_page(settings.page), lambda: self._free(engines),
@@ -202,12 +208,12 @@ class Worker:
         return {**self._telemetry.snapshot(), "notices": self._notifiers.tally.rows()}
 
 
-def _load_engines(message: Configure, workers: int) -> Fanout:
+def _load_engines(message: Configure, workers: int, cache: ReportCache | None) -> Fanout:
     """Runs in a thread: loading large rules takes a while."""
     settings = message.settings.engines
     rules = load_rules(Path(message.rules_file).read_bytes()) if message.rules_file is not None else None
     connections = max(1, settings.clamd.connections // workers)
-    return build_engines(settings, rules, clamd_addresses=message.clamd, connections=connections)
+    return build_engines(settings, rules, clamd_addresses=message.clamd, connections=connections, cache=cache)
 
 
 def _report_mistake(sentence: str, error: BaseException) -> None:

@@ -18,6 +18,7 @@ Snapshot: TypeAlias = "dict[str, Any]"
 * ``findings``: rows ``[engine, count]``
 * ``engine_failures``: rows ``[engine, reason, count]``
 * ``notices``: rows ``[channel, outcome, count]``; a worker adds them (`icapscan.notify.tally`)
+* ``reports``: rows ``["engine" or "cache", count]``: answers about parts, and where they are from
 * ``scan_seconds``: ``{"buckets": [count of each bucket, the last one without a bound], "sum": seconds}``
 * ``bytes_in``, ``bytes_out``: bytes
 """
@@ -27,7 +28,7 @@ SCAN_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 
 ROWS_MAX = 500
 """Different rows of one kind; whatever is new after that is counted as "other", so that no peer can fill the memory."""
 METHODS = frozenset(("REQMOD", "RESPMOD", "OPTIONS", ""))
-_ROWS = ("requests", "verdicts", "findings", "engine_failures", "notices")
+_ROWS = ("requests", "verdicts", "findings", "engine_failures", "notices", "reports")
 
 
 class Gauges(Struct, frozen=True):
@@ -72,6 +73,10 @@ class Counters:
         self._buckets[bisect_left(SCAN_BOUNDS, record.scan_seconds)] += 1
         self._seconds += record.scan_seconds
         self._add("verdicts", (verdict.level.word, verdict.reason.value if verdict.reason is not None else ""))
+        if record.cached:
+            self._add("reports", ("cache",), record.cached)
+        if record.asked > record.cached:
+            self._add("reports", ("engine",), record.asked - record.cached)
         for finding in verdict.findings:
             self._add("findings", (finding.engine,))
         for item in verdict.unscanned:
@@ -88,14 +93,14 @@ class Counters:
             "bytes_out": self._bytes_out,
         }
 
-    def _add(self, kind: str, key: tuple[str, ...]) -> None:
+    def _add(self, kind: str, key: tuple[str, ...], count: int = 1) -> None:
         table = self._rows[kind]
         try:
-            table[key] += 1
+            table[key] += count
         except KeyError:
             if len(table) >= ROWS_MAX:
                 key = ("other",) * len(key)
-            table[key] = table.get(key, 0) + 1
+            table[key] = table.get(key, 0) + count
 
 
 def merge(snapshots: Iterable[Snapshot]) -> Snapshot:

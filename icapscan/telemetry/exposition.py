@@ -21,6 +21,7 @@ _COUNTERS = (
     ("verdicts", "Bodies by verdict and by the reason of what was not scanned.", ("verdict", "reason")),
     ("findings", "Findings by engine.", ("engine",)),
     ("engine_failures", "Parts that an engine did not scan, by reason.", ("engine", "reason")),
+    ("reports", "Answers about parts: from an engine, or from the cache of earlier ones.", ("source",)),
     ("notices", "Notices by channel (mail, webhook) and what became of them.", ("channel", "outcome")),
 )
 

@@ -52,6 +52,8 @@ def format_plain(record: TransactionRecord, now: float | None = None) -> str:
         line += f" rule={_word(record.rule)}"
     if record.monitored:
         line += f" monitored={_listed(list(record.monitored[:LIST_MAX]), len(record.monitored))}"
+    if record.cached:
+        line += f" cached={record.cached}/{record.asked}"
     if record.quarantine:
         line += f" quarantine={_word(record.quarantine)}"
     if record.reference:
@@ -88,6 +90,8 @@ def format_json(record: TransactionRecord, now: float | None = None) -> str:
         "bytes_in": record.bytes_in,
         "bytes_out": record.bytes_out,
         "istag": _text(record.istag),
+        "asked": record.asked,
+        "cached": record.cached,
         "quarantine": _text(record.quarantine),
         "reference": _text(record.reference),
         "detail": _text(record.detail),
