@@ -4,8 +4,8 @@ What comes for the first time costs no digest: only what looks like something se
 report is kept from the second time on, and unique bodies never fill the cache. Bodies that look alike while one of them
 is being scanned are hashed too, and the same bytes are scanned once.
 
-Never kept: a report that says UNSCANNED, for whatever reason. Who asks while a scan of the same bytes runs waits for that
-scan, within its own deadline, and is scanned by itself where the other gave no whole answer.
+Never kept: a report that says UNSCANNED, for whatever reason. Who asks while a scan of the same bytes runs waits for it,
+within its own deadline, and is scanned by itself where the other gave no whole answer.
 """
 
 from __future__ import annotations
