@@ -4,7 +4,7 @@ What comes for the first time costs no digest: only what looks like something se
 report is kept from the second time on, and unique bodies never fill the cache. Bodies that look alike while one of them
 is being scanned are hashed too, and the same bytes are scanned once.
 
-Never kept: a report that says UNSCANNED, for whatever reason. Who asks while a scan of the same bytes runs waits for it,
+Never kept: a report that says UNSCANNED, for whatever reason. Who asks while the same bytes are being scanned waits,
 within its own deadline, and is scanned by itself where the other gave no whole answer.
 """
 
