@@ -57,8 +57,8 @@ def header_changes(before: Sequence[Field], after: Sequence[Field], *, leading_s
     for name, fields in old.items():
         wanted = new.get(name, [])
         for index, (ours, theirs) in enumerate(zip(fields, wanted, strict=False), 1):
-            if ours[1] != theirs[1]:
-                changes.append(ChangeHeader(index, ours[0], _value(theirs[1], leading_space)))
+            if _value(ours[1], leading_space) != (value := _value(theirs[1], leading_space)):
+                changes.append(ChangeHeader(index, ours[0], value))
         for index in range(len(fields), len(wanted), -1):  # from the last, so that the others keep their numbers
             changes.append(ChangeHeader(index, fields[index - 1][0], b""))
     seen: defaultdict[bytes, int] = defaultdict(int)

@@ -78,6 +78,7 @@ class MilterSession:
                 while events:
                     for event in events:
                         await self._on(event)
+                    await self._go_on()
                     events = [] if self._gone else self._codec.receive(b"")
         except (TimeoutError, OSError):
             pass  # the MTA is gone or stuck: it has no answer, so it keeps the message or its client does
@@ -142,7 +143,12 @@ class MilterSession:
                 _LOG.warning("an MTA breaks the milter protocol: %s", event.error)
             case _:  # the codec gives a filter only what an MTA sends
                 raise AssertionError(type(event).__name__)
-        if self._codec.pending is not None and not self._gone:
+
+    async def _go_on(self) -> None:
+        """All events were acted on: the last one may be waited for. The end of a body never gets its answer here."""
+        pending = self._codec.pending
+        if pending is not None and not self._gone:
+            assert pending is not Command.END_OF_BODY, "a message without an answer"
             await self._send(ev.Continue())
 
     def _take_macros(self, event: ev.Macros) -> None:

@@ -78,6 +78,8 @@ class MilterConnection:
 
         Never raises for what a peer sent: the last event is then a `Failure`.
         """
+        if self.state is State.FAILED:
+            return []
         buffer = self._buffer
         buffer += data
         events: list[Event] = []
