@@ -1,7 +1,7 @@
 """The two ends of a mail's way: a sink that keeps exactly what came, and swaks that sends.
 
-The sink is written with nothing but sockets, so that what it keeps are the very bytes and the very commands: a library would
-make them pretty. It speaks SMTP (RFC 5321) with the extensions that it is told to offer.
+The sink is written with nothing but sockets, so that what it keeps are the very bytes and the very commands: a library
+would make them pretty. It speaks SMTP (RFC 5321) with the extensions that it is told to offer.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Mail(Struct, frozen=True):
 class MailSink:
     """An SMTP server on a free port that takes every message, or does as it is told.
 
-    ``replies`` (may be changed while it runs): what to answer instead, by place: ``connect``, ``EHLO``, ``MAIL``, ``RCPT``,
-    ``RCPT <a@b>`` (one recipient), ``DATA``, ``.`` (the message), ``QUIT``. A value is a whole reply line such as
+    ``replies`` (may be changed while it runs): what to answer instead, by place: ``connect``, ``EHLO``, ``MAIL``,
+    ``RCPT``, ``RCPT <a@b>`` (one recipient), ``DATA``, ``.`` (the message), ``QUIT``. A value is a reply line such as
     ``"451 4.3.0 not now"``, or `HANG` (say nothing until the peer goes) or `CLOSE`.
     A message that got another reply than 2xx at ``.`` is in ``refused``.
     """
@@ -284,7 +284,7 @@ def _upper(parameter: str) -> str:
 
 
 class Sent(Struct, frozen=True):
-    """What swaks saw. ``text``: the whole conversation, client lines after ``->``, server lines after ``<-`` or ``<**``."""
+    """What swaks saw. ``text``: the conversation, client lines after ``->``, server lines after ``<-`` or ``<**``."""
 
     exit_code: int
     text: str

@@ -1,7 +1,7 @@
 """A private Postfix: its own configuration, queue, data folder, ports and log; it looks up nothing in the DNS.
 
-Postfix wants to be started by root and changes to the user ``postfix``, who may not enter a test's private folder. So it lives
-in a folder of its own under the system's temporary folder; what it logged moves to the test's folder when it ends.
+Postfix wants to be started by root and changes to the user ``postfix``, who may not enter a test's private folder. So
+it lives in a folder of its own under the system's temporary one; what it logged moves to the test's folder at the end.
 Sources: postconf(5), master(5), postfix(1), MAILLOG_README, and Debian's ``/usr/share/postfix/master.cf.dist``.
 """
 
@@ -168,18 +168,24 @@ class Postfix(Process):
 
 
 def run_postfix(
-    folder: Path, *, main: str = "", master: str = "", port: int = 0, smtpd: bool = True, hostname: str = "mx.inside.test",
-    name: str = "postfix", files: Mapping[str, str] | None = None,
-) -> Postfix:  # fmt: skip
+    folder: Path,
+    *,
+    main: str = "",
+    master: str = "",
+    port: int = 0,
+    smtpd: bool = True,
+    hostname: str = "mx.inside.test",
+    name: str = "postfix",
+    files: Mapping[str, str] | None = None,
+) -> Postfix:
     """Start Postfix and wait until it accepts on its first SMTP port.
 
-    ``main``, ``master``: lines of main.cf and master.cf, after those that every test has; ``{home}`` in them is its folder,
-    ``{config}`` the folder of its configuration.
-    ``smtpd``: with an SMTP port of its own, ``port`` or a free one; False: ``master`` has the ports, ``port`` is the one to
-    wait for.
+    ``main``, ``master``: lines of main.cf and master.cf, after those that every test has; ``{home}`` in them is its
+    folder, ``{config}`` the folder of its configuration.
+    ``smtpd``: with an SMTP port of its own, ``port`` or a free one; False: ``master`` has the ports, and ``port`` is
+    the one to wait for.
     ``files``: lookup tables by name, made in the configuration folder for use as ``hash:{config}/NAME``.
-    Mail goes where ``relayhost`` or the transports say. ``virtual_mailbox_domains`` are delivered to ``mail/NAME/``, see
-    `MAILDIR`.
+    Mail goes where ``relayhost`` or the transports say, or with `maildir_lines` to a Maildir.
     """
     require("postfix", "postfix")
     require_root("Postfix")
@@ -197,6 +203,8 @@ def run_postfix(
     (config / "main.cf").write_text(PRIVATE.format(home=home, hostname=hostname) + _filled(main, marks))
     services = SERVICES + (SMTPD.format(port=port) if smtpd else "")
     (config / "master.cf").write_text(services + _filled(master, marks))
+    for path in config.iterdir():
+        os.utime(path, (1e9, 1e9))  # Postfix waits until its configuration has been left alone for seconds
     for table, text in (files or {}).items():
         (config / table).write_text(_filled(text, marks))
         _make_table(config, table)
