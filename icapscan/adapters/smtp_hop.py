@@ -22,8 +22,6 @@ from icapscan.wire.smtp_reply import Reply
 from icapscan.wire.smtp_states import Role, State
 from icapscan.wire.xforward import address_text, attributes
 
-_BLOCK = 128 * 1024
-
 
 class HopFailed(IcapscanError):
     """The next hop cannot be reached, broke off or made no sense. Nothing was taken by it."""
@@ -125,6 +123,7 @@ class Hop:
                 return reply
         for piece in pieces:
             wire.write(bytes(piece) if binary else codec.send_data(piece))
+            await asyncio.sleep(0)  # let the loop read what it has to say meanwhile
             try:
                 await wire.room(timeouts.write)
             except TimeoutError as error:
@@ -134,6 +133,8 @@ class Hop:
             if wire.link.lost:
                 raise HopFailed(f"The next hop {self.address} broke off while it got the message.")
         if not binary:
+            if wire.link.has_data:
+                return await self._early()
             wire.write(codec.end_data())
         reply = await self._reply(timeouts.data_end)
         if reply.intermediate:
@@ -162,7 +163,7 @@ class Hop:
             proxied = Proxied(facts.address, facts.port, facts.server, facts.server_port)
             self._wire.write(encode_v1(proxied) if tell == "proxy-v1" else encode_v2(proxied))
         reply = await self._reply(self._settings.timeouts.greeting)
-        if not reply.positive:
+        if reply.code != 220:
             raise HopFailed(f"The next hop {self.address} does not want to talk: {reply}.", reply)
         if self._settings.hop.tls != "off":
             await self._start_tls()
@@ -213,6 +214,8 @@ class Hop:
             self.close()
             raise HopFailed(f"The next hop {self.address} did not answer within {seconds:g} s.") from error
         if isinstance(event, ReplyReceived):
+            if self._wire.codec.backlog:
+                raise self._lie(event.reply)  # there is more than one answer
             return event.reply
         self.close()
         raise HopFailed(f"The next hop {self.address} broke off, or does not speak SMTP.")

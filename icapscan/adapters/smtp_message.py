@@ -147,7 +147,7 @@ def received_field(envelope: Envelope, hostname: str, identity: str) -> bytes:
     literal = f"IPv6:{envelope.client}" if ":" in envelope.client else envelope.client
     return (
         f"Received: from {helo} ([{literal}])\r\n\tby {hostname} (icapscan) with {envelope.protocol} id {identity};\r\n"
-        f"\t{formatdate(usegmt=False)}\r\n"
+        f"\t{formatdate(localtime=True)}\r\n"
     ).encode()
 
 
