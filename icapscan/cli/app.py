@@ -116,6 +116,26 @@ def icap(
 
 
 @app.command()
+def smtp(
+    config: ConfigOption = None,
+    listen: Annotated[
+        list[str] | None, typer.Option(metavar="HOST:PORT", help="Where clients connect; repeatable.")
+    ] = None,
+    next_hop: Annotated[
+        str | None, typer.Option("--next-hop", metavar="HOST:PORT", help="The mail server that mail goes to.")
+    ] = None,
+    icap: Annotated[list[str] | None, typer.Option(metavar="URL", help="ICAP service; repeatable.")] = None,
+    sets: SetOption = None,
+) -> int:
+    """Run the before-queue SMTP proxy: mail is scanned between its client and the next mail server."""
+    from icapscan.cli.smtp import overrides, run
+    from icapscan.config import load_every
+
+    given = overrides(listen or (), next_hop, icap or ())
+    return run(load_every(config, [*(sets or ()), *given], os.environ).smtp)
+
+
+@app.command()
 def milter(
     listen: Annotated[
         list[str] | None, typer.Option(metavar="inet:PORT@HOST|unix:PATH", help="Where MTAs connect; repeatable.")

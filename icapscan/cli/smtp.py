@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import signal
+from collections.abc import Sequence
 
 import uvloop
 
@@ -19,6 +21,12 @@ def run(settings: SmtpSettings) -> int:
     """Serve until a signal; returns the exit code. Raises `ConfigError` and `InvalidArgument`."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(settings))
+
+
+def overrides(listen: Sequence[str], next_hop: str | None, icap: Sequence[str]) -> list[str]:
+    """The options as ``--set`` would have them."""
+    given = [f"smtp.{key}={json.dumps(list(values))}" for key, values in (("listen", listen), ("icap", icap)) if values]
+    return given if next_hop is None else [*given, f"smtp.hop.inbound={json.dumps(next_hop)}"]
 
 
 async def _serve(settings: SmtpSettings) -> int:

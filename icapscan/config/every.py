@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from icapscan.adapters.milter_settings import MilterSettings
+from icapscan.adapters.settings import SmtpSettings
 from icapscan.servers.settings import Settings
 
 
@@ -10,3 +11,4 @@ class EverySettings(Settings, frozen=True, forbid_unknown_fields=True):
     """One file may hold all of them, so that every program knows every table."""
 
     milter: MilterSettings = MilterSettings()
+    smtp: SmtpSettings = SmtpSettings()

@@ -16,6 +16,7 @@ from msgspec import inspect as types
 from icapscan.config.checks import check
 from icapscan.config.every import EverySettings
 from icapscan.config.lines import Path, dotted
+from icapscan.config.smtp import check_smtp
 from icapscan.config.sources import Given, Sources, Tree, read_sources
 from icapscan.config.units import BYTES_MAX, BYTES_WORDS, SECONDS_WORDS, parse_bytes, parse_seconds
 from icapscan.errors import ConfigError
@@ -53,6 +54,7 @@ def load_every(file: str | None, sets: Sequence[str], environ: Mapping[str, str]
     sources = read_sources(file, sets, environ, known_keys(EverySettings()))
     settings = _struct(EverySettings(), sources.tree, (), sources)
     check(settings, sources)
+    check_smtp(settings.smtp, sources)
     return settings
 
 
