@@ -1,6 +1,6 @@
 """A private Dovecot that serves nothing but the authentication socket, for Postfix and others (PLAIN, LOGIN, CRAM-MD5).
 
-Sources: Dovecot's documentation on ``auth_mechanisms``, ``passdb passwd-file``, ``service auth``; HowTo/PostfixAndDovecotSASL.
+Sources: Dovecot's documentation on ``auth_mechanisms``, ``passdb passwd-file`` and ``service auth``.
 """
 
 from __future__ import annotations

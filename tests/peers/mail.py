@@ -48,7 +48,9 @@ class Mail(Struct, frozen=True):
     def field(self, name: str) -> str | None:
         """The first field of that name, unfolded; None where there is none."""
         head = self.data.partition(b"\r\n\r\n")[0].decode("utf-8", "replace")
-        found = re.search(rf"^{re.escape(name)}:[ \t]*(.*(?:\r\n[ \t].*)*)", head, re.MULTILINE | re.IGNORECASE)
+        found = re.search(
+            rf"^{re.escape(name)}:[ \t]*([^\r\n]*(?:\r\n[ \t][^\r\n]*)*)", head, re.MULTILINE | re.IGNORECASE
+        )
         return re.sub(r"\r\n[ \t]+", " ", found[1]).strip() if found else None
 
 
@@ -295,7 +297,8 @@ class Sent(Struct, frozen=True):
 
     def reply_to(self, command: str) -> str:
         """The last line of the server's reply to the client's first line that begins with ``command``."""
-        after = re.split(rf"^[ ~]*(?:->|~>) {re.escape(command)}.*\n", self.text, maxsplit=1, flags=re.MULTILINE)[1:]
+        pattern = r"\." if command == "." else f"{re.escape(command)}.*"
+        after = re.split(rf"^[ ~]*(?:->|~>) {pattern}\n", self.text, maxsplit=1, flags=re.MULTILINE)[1:]
         said = re.match(r"(?:(?:<-|<~|<\*\*|<~\*) .*\n)+", after[0]) if after else None
         if said is None:
             raise AssertionError(f"no reply to {command!r} in\n{self.text}")

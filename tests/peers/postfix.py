@@ -49,6 +49,7 @@ biff = no
 readme_directory = no
 html_directory = no
 manpage_directory = /usr/share/man
+smtpd_error_sleep_time = 0
 queue_run_delay = 5s
 minimal_backoff_time = 2s
 maximal_backoff_time = 10s
