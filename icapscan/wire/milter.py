@@ -78,14 +78,14 @@ class MilterConnection:
 
         Never raises for what a peer sent: the last event is then a `Failure`.
         """
-        if self.state is State.FAILED:
+        if self._has_failed():
             return []
         buffer = self._buffer
         buffer += data
         events: list[Event] = []
         at = 0
         try:
-            while self.state is not State.FAILED and not (self.role is Role.FILTER and self.pending):
+            while not (self.role is Role.FILTER and self.pending):
                 size = self._size(buffer, at)
                 if size is None or len(buffer) - at < 4 + size:
                     break
@@ -93,7 +93,7 @@ class MilterConnection:
                 at += 4 + size
                 events.append(self._take(letter, content))
             del buffer[:at]
-            if self._eof and not (self.role is Role.FILTER and self.pending) and self.state is not State.FAILED:
+            if self._eof and not (self.role is Role.FILTER and self.pending):
                 if buffer:
                     raise ProtocolError("The connection ended within a packet.")
                 self._eof = False
@@ -109,6 +109,9 @@ class MilterConnection:
         """The peer sends no more: `PeerClosed`, or `Failure` within a packet."""
         self._eof = True
         return self.receive(b"")
+
+    def _has_failed(self) -> bool:
+        return self.state is State.FAILED
 
     def _size(self, buffer: bytearray, at: int) -> int | None:
         if len(buffer) - at < 4:
