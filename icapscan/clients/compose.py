@@ -106,6 +106,8 @@ class Composer:
     def _identity(self, question: Question, options: ServerOptions) -> list[tuple[bytes, bytes]]:
         """Who it comes from, for servers that like to know (PROTOCOL C53; draft-stecher-icap-subid-00 3)."""
         lines = []
+        if question.what.mail_from is not None or question.what.rcpt_to:
+            lines.append((b"X-Transformed-From", b"SMTP"))  # where g3proxy has it: what the HTTP heads were made of
         if question.client_ip is not None and self._may_tell("x-client-ip", options):
             lines.append((b"X-Client-IP", question.client_ip.encode()))
         if question.user is not None and self._may_tell("x-authenticated-user", options):

@@ -139,7 +139,7 @@ def _content(what: Described) -> list[tuple[bytes, bytes]]:
 def _envelope(what: Described) -> list[tuple[bytes, bytes]]:
     if what.mail_from is None and not what.rcpt_to:
         return []
-    lines = [(b"X-Transformed-From", b"SMTP")]
+    lines = []
     if what.mail_from is not None:
         lines.append((b"X-SMTP-From", _text(what.mail_from) or b"<>"))
     return lines + [(b"X-SMTP-To", _text(recipient)) for recipient in what.rcpt_to]
