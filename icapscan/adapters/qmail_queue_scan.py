@@ -116,22 +116,14 @@ def _ask_one(address: ServiceAddress, message: Message, patience: Patience, dead
     answer = Answer(message.source, ClientSettings(), keep=True)
     try:
         with _connect(address, patience, deadline) as link:
-            _Exchange(link, head, heads, message.source, answer, deadline).run()
-        return _judged(answer, address, heads)
+            exchange = _Exchange(link, head, heads, message.source, answer, deadline)
+            exchange.start()
+            from icapscan.adapters.qmail_queue_verdict import judged  # loads while the server is at work
+
+            exchange.run()
+        return judged(answer, address.uri, heads)
     finally:
         answer.close()  # what the judgement keeps was taken out
-
-
-def _judged(answer: Answer, address: ServiceAddress, heads: HttpHeads) -> Judgement:
-    from icapscan.adapters.judgement import judgement_of
-    from icapscan.clients.result import Asked as Offered
-    from icapscan.clients.result import Mode, judge
-
-    result = judge(answer, Offered(Mode.REQMOD, address.uri, True, False, heads.req_hdr))
-    judgement = judgement_of(result)
-    if judgement.adapted is None:
-        result.close()
-    return judgement
 
 
 def _request(address: ServiceAddress, message: Message) -> tuple[RequestHead, HttpHeads]:
@@ -207,9 +199,13 @@ class _Exchange:
         self._first = b""
         self._seconds = max(deadline - time.monotonic(), 0.0)
 
+    def start(self) -> None:
+        """The heads and the beginning of the body. Raises as `run`."""
+        self._refill(list(self._codec.send(self._head, self._heads)))
+        self._send()
+
     def run(self) -> None:
         """Until the answer is complete. Raises `ClientError`, or what keeping the answer raises."""
-        self._refill(list(self._codec.send(self._head, self._heads)))
         while not self._is_over():
             received, sent = self._receive(), self._send()
             if not received and not sent:
