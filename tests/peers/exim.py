@@ -21,7 +21,7 @@ from tests.peers.processes import Process, accepts, free_port
 UNPACKED = CHECKOUT / "build" / "peers" / "exim" / "usr" / "sbin" / "exim4"
 USER = "Debian-exim"
 
-# What only a test wants. Exim takes no option twice, so an example must not have these.
+# What only a test wants. Exim takes no option twice: what the configuration itself sets is left out.
 PRIVATE = """\
 exim_path = {home}/exim
 spool_directory = {home}/spool
@@ -114,7 +114,10 @@ def run_exim(
         shutil.chown(home / owned, USER, USER)
     for file, content in (files or {}).items():
         (home / file).write_bytes(content.encode() if isinstance(content, str) else content)
-    text = PRIVATE.format(home=home, port=port, hostname=hostname) + config.replace("{home}", str(home))
+    own = PRIVATE.format(home=home, port=port, hostname=hostname).splitlines(keepends=True)
+    given = {line.partition("=")[0].strip() for line in config.partition("\nbegin ")[0].splitlines()}
+    own = [line for line in own if line.partition("=")[0].strip() not in given]
+    text = "".join(own) + config.replace("{home}", str(home))
     (home / "exim.conf").write_text(text)
     (home / "exim.conf").chmod(0o644)
     exim = Exim(name, home, folder, port)

@@ -109,6 +109,11 @@ class MailSink:
         wait_until(lambda: self.with_subject(text) != [], f"a mail with {text!r} in its subject", seconds)
         return self.with_subject(text)[0]
 
+    def wait_for_text(self, text: bytes, seconds: float = 60.0) -> Mail:
+        """The first mail that holds ``text``. Raises `PeerError`."""
+        wait_until(lambda: any(text in mail.data for mail in list(self.mails)), f"a mail that holds {text!r}", seconds)
+        return next(mail for mail in list(self.mails) if text in mail.data)
+
     def with_subject(self, text: str) -> list[Mail]:
         return [mail for mail in list(self.mails) if text in (mail.field("Subject") or "")]
 

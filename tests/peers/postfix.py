@@ -21,7 +21,7 @@ from tests.peers.processes import Process, accepts, children, free_port
 
 EXAMPLES = CHECKOUT / "docs" / "examples"
 
-# What only a test wants. It stands above the lines of the test or the example, so that those win.
+# What only a test wants. What the test or the example itself sets is left out.
 PRIVATE = """\
 compatibility_level = 3.6
 queue_directory = {home}/queue
@@ -201,7 +201,10 @@ def run_postfix(
         owned.mkdir()
         shutil.chown(owned, "postfix", "postfix")
     marks = {"{home}": str(home), "{config}": str(config)}
-    (config / "main.cf").write_text(PRIVATE.format(home=home, hostname=hostname) + _filled(main, marks))
+    own = PRIVATE.format(home=home, hostname=hostname).splitlines(keepends=True)
+    given = {line.partition("=")[0].strip() for line in main.splitlines()}
+    private = "".join(line for line in own if line.partition("=")[0].strip() not in given)
+    (config / "main.cf").write_text(private + _filled(main, marks))
     services = SERVICES + (SMTPD.format(port=port) if smtpd else "")
     (config / "master.cf").write_text(services + _filled(master, marks))
     for path in config.iterdir():
