@@ -54,6 +54,8 @@ class ScriptedHop:
         self.mails: list[Mail] = []
         self.lines: list[bytes] = []
         """Every command line."""
+        self.preamble = 0
+        """Bytes that are read before the greeting, into ``raw``."""
         self.raw = b""
         self.connections = 0
         self.port = 0
@@ -99,6 +101,7 @@ class ScriptedHop:
 
     async def _session(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         mail = Mail("", [], b"")
+        self.raw = await reader.readexactly(self.preamble)
         await self._say(writer, "greeting", b"220 hop ESMTP\r\n")
         while True:
             line = (await reader.readuntil(b"\r\n"))[:-2]
