@@ -129,7 +129,7 @@ def _ask_one(address: ServiceAddress, message: Message, patience: Patience, dead
 def _request(address: ServiceAddress, message: Message) -> tuple[RequestHead, HttpHeads]:
     """The heads of one REQMOD request without a preview: a server judges when it has seen everything."""
     size = message.source.size
-    extra = [(b"User-Agent", b"icapscan")]
+    extra = [(b"User-Agent", b"icapscan"), (b"X-Transformed-From", b"SMTP")]
     if message.client_ip is not None:
         extra.append((b"X-Client-IP", message.client_ip.encode()))
     if message.user is not None:

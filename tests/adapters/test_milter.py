@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -347,7 +348,8 @@ def test_the_end_of_the_program_waits_for_a_message() -> None:
     asyncio.run(main())
 
 
-def test_unix_sockets(tmp_path: Path) -> None:
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_unix_sockets(tmp_path: Path, loop: str) -> None:
     path = tmp_path / "milter.sock"
 
     async def main() -> None:
@@ -368,7 +370,8 @@ def test_unix_sockets(tmp_path: Path) -> None:
                 pass
         assert path.read_text() == "a file of somebody"
 
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop if loop == "uvloop" else None) as runner:
+        runner.run(main())
 
 
 # Changes of a header section

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import socket
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from icapscan.adapters.qmail_queue_settings import QueueSettings, load_settings
 from icapscan.errors import ConfigError
 from icapscan.wire.qmail_queue import encode_envelope
 from tests.clients.fakes import HTTP_403, NO_CONTENT, Fake, Peer, Reply, Seen, answer
+from tests.peers import require
 from tests.peers.processes import free_port, wait_until
 from tests.peers.qmail_queue import Called, Caller, StandIn, call
 
@@ -77,6 +79,7 @@ def test_the_server_is_told_who_and_whom(queue: StandIn) -> None:
     assert {"Content-Type: message/rfc822", "X-SMTP-From: <>", "X-SMTP-To: b@icapscan.test"} <= set(heads)
     assert "X-SMTP-To: c??X: y@test" in heads
     assert seen[0]["X-Client-IP"] == "192.0.2.7"
+    assert seen[0]["X-Transformed-From"] == "SMTP"
     assert base64.b64decode(seen[0]["X-Authenticated-User"]) == b"Local://joe"
     assert "Preview" not in seen[0]
 
@@ -191,6 +194,35 @@ def test_a_service_that_hangs_is_52_within_its_time_and_leaves_time_for_the_next
     assert len(queue.queued()) == 1
 
 
+@pytest.mark.parametrize("trusted", [True, False])
+def test_icaps_is_asked_where_its_certificate_is_trusted_and_nowhere_else(
+    queue: StandIn, tmp_path: Path, trusted: bool
+) -> None:
+    pem, mail = _certificate(tmp_path / "server.pem"), MAIL * 40_000
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+
+    async def run() -> int:
+        async with Fake(NO_CONTENT, tls=context) as server:
+            given = environment(queue, server.url) | ({"ICAPSCAN_CA": str(pem)} if trusted else {})
+            return (await asyncio.to_thread(call, given, mail, ENVELOPE)).code
+
+    assert asyncio.run(run()) == (0 if trusted else 71)
+    assert [one.message for one in queue.queued()] == ([mail] if trusted else [])
+
+
+def _certificate(path: Path) -> Path:
+    """For 127.0.0.1, signed by itself, with its key in the same file."""
+    command = [
+        require("openssl", "openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+        "-keyout", str(path), "-out", str(path) + ".crt", "-subj", "/CN=localhost",
+        "-addext", "subjectAltName=IP:127.0.0.1",
+    ]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True)
+    path.write_text(path.read_text() + Path(str(path) + ".crt").read_text())
+    return path
+
+
 # The caller
 
 
@@ -293,6 +325,25 @@ def test_kill_9_before_the_message_is_complete_queues_nothing(queue: StandIn) ->
         caller.kill()
         assert caller.wait().code == -9
     assert queue.starts == 0
+
+
+def test_kill_9_at_any_moment_queues_at_most_once_and_only_what_was_scanned(queue: StandIn) -> None:
+    async def run() -> list[tuple[int, int]]:
+        found = []
+        async with Fake(NO_CONTENT, BLOCKED, *[NO_CONTENT, BLOCKED] * 20) as server:
+            for delay in range(0, 160, 5):
+                before = len(queue.queued())
+                with Caller(environment(queue, server.url), MAIL, ENVELOPE) as caller:
+                    await asyncio.sleep(delay / 1000)
+                    caller.kill()
+                    code = (await asyncio.to_thread(caller.wait)).code
+                found.append((code, len(queue.queued()) - before))
+            scanned = len(server.scans)
+        assert len(queue.queued()) <= (scanned + 1) // 2  # every other one is refused
+        return found
+
+    for code, queued in asyncio.run(run()):
+        assert (code, queued) in ((-9, 0), (-9, 1), (0, 1), (31, 0))
 
 
 # Settings

@@ -135,7 +135,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def sanitizing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    server: dict[str, object] = {"policy.mail.infected": "sanitize", "services.avscan.traffic": "mail"}
+    server: dict[str, object] = {"policy.mail.infected": "sanitize"}
     with site(tmp_path_factory.mktemp("milter"), server=server) as one:
         yield one
 

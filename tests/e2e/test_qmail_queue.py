@@ -101,7 +101,7 @@ def test_icap_down_is_71(queue: StandIn) -> None:
 
 
 def test_sanitised_where_policy_says_so_and_in_lines_as_qmail_has_them(queue: StandIn, tmp_path: Path) -> None:
-    settings = {"policy.mail.infected": "sanitize", "services.avscan.traffic": "mail"}
+    settings = {"policy.mail.infected": "sanitize"}
     with run_icapscan(tmp_path / "icapscan", settings) as server:
         assert send(queue, server.icap_port, INFECTED).code == 0
         [queued] = queue.queued()
