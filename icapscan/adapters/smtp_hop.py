@@ -196,7 +196,7 @@ class Hop:
             raise HopFailed(f"The next hop {self.address} does not offer XCLIENT to us.")
         values = {**_values(facts), "LOGIN": facts.user}
         for made in attributes("XCLIENT", self._xclient, values):
-            if (reply := await self.ask(made)).code != 220:
+            if not (reply := await self.ask(made)).positive:
                 raise HopFailed(f"The next hop {self.address} does not take XCLIENT: {reply}.")
 
     async def _early(self) -> Reply:

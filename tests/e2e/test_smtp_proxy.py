@@ -21,7 +21,8 @@ from tests.peers.processes import free_port
 from tests.peers.smtp_proxy import SmtpProxyProcess, run_smtp_proxy
 
 HEAD = (
-    b"From: sender@client.test\nTo: reader@inside.test\nSubject: %s\nMessage-ID: <1@client.test>\nMIME-Version: 1.0\n"
+    b"From: sender@client.test\nTo: reader@inside.test\nSubject: %s\nMessage-ID: <1@client.test>\n"
+    b"Date: Tue, 24 Nov 2026 10:00:00 +0000\nMIME-Version: 1.0\n"
 )
 ADDED = re.compile(rb"\AReceived: from [^\r\n]+\r\n\t[^\r\n]+\r\n\t[^\r\n]+\r\nX-Virus-Scanned: [^\r\n]+\r\n")
 
