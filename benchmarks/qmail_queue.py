@@ -49,9 +49,8 @@ def run(command: list[str], message: bytes, environment: dict[str, str]) -> floa
         os.dup2(envelope, 1)
 
     begun = time.perf_counter()
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, env=os.environ | environment, preexec_fn=child, pass_fds=(envelope,)
-    )
+    given = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | environment
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, env=given, preexec_fn=child, pass_fds=(envelope,))
     assert process.stdin is not None
     feed = threading.Thread(target=_feed, args=(process, message))
     feed.start()
@@ -89,6 +88,9 @@ def main() -> None:
         with run_icapscan(folder / "icapscan") as server:
             url = f"icap://127.0.0.1:{server.icap_port}/avscan"
             given = {"ICAPSCAN_ICAP": url, "ICAPSCAN_QUEUE": str(queue), "ICAPSCAN_CONFIG": "/dev/null"}
+            given["PYTHONPYCACHEPREFIX"] = str(
+                folder / "compiled"
+            )  # as after an installation, whatever lies about here
             rows = {
                 "python -c pass": ([sys.executable, "-c", "pass"], b""),
                 "queue alone, small": ([str(queue)], SMALL),

@@ -3,7 +3,7 @@
 After the scan this process *is* the real qmail-queue (execve): its exit code is the caller's, its descriptor 6 too, and
 a kill at any moment means what it means to qmail-queue. Before that nothing is queued. docs/decisions/qmail-queue.md.
 
-Imports are at the places where they are used: this program starts for each message.
+Imports are where they are used, or where there is time for them: this program starts for each message.
 """
 
 from __future__ import annotations
@@ -74,6 +74,8 @@ def _run(can_tell: bool) -> int:
         _check_queue(settings.queue)
     except ConfigError as error:
         raise _Ended(Exit.CONFIGURATION, str(error)) from error
+    import icapscan.adapters.qmail_queue_scan  # noqa: F401  (now, while the message is on its way)
+
     message = _read_message(settings)
     envelope = _read_envelope()
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends even what waits inside the C library
