@@ -25,6 +25,7 @@ from icapscan.servers.settings import Settings
 S = TypeVar("S", bound=Struct)
 _SHOWN_MAX = 80
 _WORDS_OF_PATTERNS = (
+    ("inet:", '"inet:port@host" or "unix:/path"'),
     ("tcp:", '"unix:/path" or "tcp:host:port"'),
     (r":\d{1,5}", '"host:port" (IPv6 as "[::1]:1344")'),
 )

@@ -19,6 +19,8 @@ from msgspec.structs import replace
 from icapscan.adapters.milter_changes import header_changes, read_fields, read_message
 from icapscan.adapters.milter_server import MilterServer
 from icapscan.adapters.milter_settings import MilterSettings, MilterTimeouts
+from icapscan.cli.milter import overrides
+from icapscan.config import load_every
 from icapscan.errors import ConfigError
 from icapscan.store import PartStore
 from icapscan.wire import milter_events as ev
@@ -372,6 +374,18 @@ def test_unix_sockets(tmp_path: Path, loop: str) -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop if loop == "uvloop" else None) as runner:
         runner.run(main())
+
+
+def test_the_command_line_and_the_configuration_say_the_same() -> None:
+    sets = overrides(["inet:1@127.0.0.1", "unix:/run/x"], ["icap://one/avscan"])
+    found = load_every(None, sets, {"ICAPSCAN_MILTER__TIMEOUTS__SCAN": "90 s"}).milter
+    assert found == MilterSettings(
+        listen=("inet:1@127.0.0.1", "unix:/run/x"), icap=("icap://one/avscan",), timeouts=MilterTimeouts(scan=90.0)
+    )
+    assert overrides([], []) == []
+    for listen in ("nonsense", "inet:x@h", "unix:relative", "inet:1@[::1]"):
+        with pytest.raises(ConfigError, match='expected a list of "inet:port@host" or "unix:/path"'):
+            load_every(None, overrides([listen], []), {})
 
 
 # Changes of a header section

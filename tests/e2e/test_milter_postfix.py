@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from signal import SIGKILL
+from signal import SIGKILL, SIGTERM
 
 import pytest
 from msgspec import Struct
@@ -229,6 +229,19 @@ def test_older_versions_of_the_protocol(tmp_path: Path, version: int) -> None:
         assert one.send(CLEAN) == "250"
         assert as_stored(one.arrived(1)[0])[1] == as_stored(CLEAN)[1]
         assert one.send(INFECTED).startswith("554 b'5.7.1 ")
+
+
+def test_client_and_user_are_told_and_sigterm_ends_it_well(tmp_path: Path) -> None:
+    with site(tmp_path, main="smtpd_authorized_xclient_hosts = 127.0.0.1\n") as one:
+        with smtplib.SMTP("127.0.0.1", one.postfix.port, timeout=120) as client:
+            client.ehlo("front")
+            assert client.docmd("XCLIENT", "ADDR=192.0.2.7 NAME=client.test LOGIN=joe")[0] == 220
+            client.ehlo("client")
+            assert send(client, CLEAN) == "250"
+        one.icapscan.wait_for_log("client_ip=192.0.2.7")
+        one.icapscan.wait_for_log("user=(Local://)?joe")
+        one.milter.signal(SIGTERM)
+        assert one.milter.wait() == 0
 
 
 def test_without_icap_service_or_filter_mail_is_told_to_come_again(tmp_path: Path) -> None:
