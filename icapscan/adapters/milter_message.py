@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from msgspec import Struct
+
 from icapscan.adapters.judgement import Judgement, judgement_of, judgement_of_error
 from icapscan.adapters.milter_changes import Field
 from icapscan.adapters.told import told_address, told_recipients
@@ -23,12 +25,11 @@ class MessageTooLarge(IcapscanError):
     """The message is longer than this filter takes."""
 
 
-class Facts:
+class Facts(Struct, frozen=True):
     """What is known of the SMTP client when a message begins."""
 
-    def __init__(self, client_ip: str | None = None, user: str | None = None) -> None:
-        self.client_ip = client_ip
-        self.user = user
+    client_ip: str | None = None
+    user: str | None = None
 
 
 class Message:
@@ -38,7 +39,6 @@ class Message:
         self.sender = sender
         self.recipients: list[bytes] = []
         self.fields: list[Field] = []
-        self.queue_id = ""
         self.failure: Exception | None = None
         """Why it cannot be scanned, once that is clear."""
         self._pool = pool
@@ -61,7 +61,7 @@ class Message:
         """One header field, with the white space behind its colon; its lines are joined by LF."""
         self._header_bytes += len(name) + len(value)
         if self._header_bytes > _HEADERS_MOST:
-            self.failure = self.failure or MessageTooLarge("The header section is too long.")
+            self._give_up(MessageTooLarge("The header section is too long."))
             return
         self.fields.append((name, value))
         self.add(name + b":" + value.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") + b"\r\n")
@@ -107,7 +107,7 @@ class Message:
         self._store.close()
 
     def _give_up(self, error: Exception) -> None:
-        self.failure = error
+        self.failure = self.failure or error
         self._body.abort()
 
     async def _ask(self, facts: Facts) -> Judgement:

@@ -195,6 +195,11 @@ def test_a_message_that_is_too_large_is_552_and_the_next_one_is_scanned() -> Non
     run(use, NO_CONTENT, settings=replace(SETTINGS, max_size=100_000))
 
 
+def test_a_header_section_that_is_too_long_is_552() -> None:
+    mail = replace(MAIL, fields=((b"X", b" " + b"x" * 90_000),) * 50)
+    assert one(NO_CONTENT, mail=mail) == [ev.Reply(b"552 5.3.4 The message is too large to be scanned")]
+
+
 def test_no_room_for_the_message_is_deferred() -> None:
     assert one(
         NO_CONTENT, mail=replace(MAIL, body=b"x" * 500_000), settings=replace(SETTINGS, memory=0, disk=1000)
@@ -232,6 +237,26 @@ def test_several_messages_and_clients_on_one_connection() -> None:
 
     number: list[Seen] = []
     run(use, by_sender)
+
+
+def test_many_sessions_at_once_keep_their_messages_apart() -> None:
+    async def by_body(peer: Peer, seen: Seen) -> None:
+        await peer.chunks(seen)
+        await peer.send(BLOCKED if b"bad" in seen.body else NO_CONTENT)
+
+    async def session(world: World, number: int) -> None:
+        async with await world.mta() as mta:
+            await mta.connect()
+            for turn in range(4):
+                bad = (number + turn) % 3 == 0
+                mail = replace(MAIL, body=b"%d %d %s" % (number, turn, b"bad" if bad else b"good") * 5000)
+                assert (await mta.send(mail))[-1] == (REFUSAL if bad else ev.Continue())
+
+    async def use(world: World) -> None:
+        await asyncio.gather(*(session(world, number) for number in range(40)))
+        assert len(world.icap.scans) == 160
+
+    run(use, by_body)
 
 
 def test_the_message_is_sent_on_while_it_comes() -> None:
