@@ -94,8 +94,9 @@ class SmtpSettings(Struct, frozen=True, forbid_unknown_fields=True):
     dovecot: str = "/run/dovecot/auth-client"
     """Dovecot's authentication socket."""
     max_connections: Count = 500
-    max_per_client: Count = 50
-    max_commands: Count = 1000
+    max_per_client: Count = 250
+    """A relay MTA in front is one client."""
+    max_commands: Count = 10_000
     """Commands of one connection."""
     max_recipients: Count = 1000
     """Of one message."""

@@ -80,6 +80,8 @@ class Message:
 
     async def judge(self, gone: asyncio.Event) -> Judgement:
         """The message is complete: what becomes of it. Raises `ClientGone`."""
+        if self._scan is not None and self._scan.done() and _worth_another_try(self._scan):
+            self._scan = None  # the service failed while the message arrived; it is all here now
         self._body.end()
         scan = self._begin()
         left = asyncio.ensure_future(gone.wait())
@@ -139,6 +141,11 @@ class Message:
                 )
             )
         return self._scan
+
+
+def _worth_another_try(scan: asyncio.Task[ScanResult]) -> bool:
+    error = scan.exception()
+    return isinstance(error, IcapscanError) and error.retry
 
 
 def received_field(envelope: Envelope, hostname: str, identity: str) -> bytes:

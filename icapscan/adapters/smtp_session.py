@@ -416,6 +416,8 @@ class Session:
             else:  # the client left in the middle: nothing of it goes on
                 if self._hop is not None:
                     self._hop.close()
+                if message is not None:
+                    self._gate.complain(f"{message.id}: {self._peer.client} left in the middle of a message.")
                 raise Over
 
     async def _finished(self, message: Message, bare: bool) -> Reply:

@@ -134,6 +134,23 @@ def test_a_clean_answer_to_a_part_of_the_message_is_none() -> None:
     run(main)
 
 
+def test_a_service_that_dies_while_the_message_arrives_is_asked_again_at_its_end() -> None:
+    async def main() -> None:
+        async with proxying(script("reset"), script("reset"), NO_CONTENT, **PLAIN) as all_of_it:
+            client = await all_of_it.connect()
+            await client.hello()
+            for line in (b"MAIL FROM:<a>", b"RCPT TO:<b>", b"DATA"):
+                await client.ask(line)
+            client.send(b"x" * 100_000)
+            # the first try is on a connection that was used before, so it is made once more at once
+            await until(lambda: len(all_of_it.icap.scans) == 2 and all_of_it.icap.connections == all_of_it.icap.closed)
+            client.send(b"\r\n.\r\n")
+            assert (await client.reply()).startswith("250 ")
+            assert all_of_it.icap.scans[2].body == b"x" * 100_000 + b"\r\n"
+
+    run(main)
+
+
 def test_a_service_that_is_not_there_defers() -> None:
     async def main() -> None:
         async with proxying(icap_up=False) as all_of_it:

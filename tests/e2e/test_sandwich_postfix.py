@@ -187,6 +187,7 @@ def test_nothing_is_lost_when_everything_is_killed_at_random(tmp_path: Path) -> 
     lock = threading.Lock()
     sink = MailSink(port=hop_port)
     over = threading.Event()
+    kills = 0
 
     def start_server() -> IcapscanServer:
         return run_icapscan(tmp_path / "server", {"server.listen": [f"127.0.0.1:{icap_port}"]})
@@ -198,11 +199,15 @@ def test_nothing_is_lost_when_everything_is_killed_at_random(tmp_path: Path) -> 
         for number in numbers:
             subject = f"kill-{number}-{'eicar' if number % 10 == 3 else 'clean'}."
             mail = attached(EICAR if number % 10 == 3 else b"x" * (number * 37 % 90_000), "a.bin", subject.encode())
-            reply = conversation(proxy_port, mail)
-            with lock:
-                told.append(reply)
-                if reply.startswith("250"):
-                    accepted.add(subject)
+            while True:  # as a queue would
+                reply = conversation(proxy_port, mail)
+                with lock:
+                    told.append(reply)
+                    if reply.startswith("250"):
+                        accepted.add(subject)
+                if reply[:1] in ("2", "5"):
+                    break
+                over.wait(0.2)
 
     server, proxy = start_server(), start_proxy()
     threads = [threading.Thread(target=send, args=(range(first, count, senders),)) for first in range(senders)]
@@ -212,6 +217,7 @@ def test_nothing_is_lost_when_everything_is_killed_at_random(tmp_path: Path) -> 
         while any(thread.is_alive() for thread in threads):
             over.wait(chance.uniform(0.5, 2.0))
             victim = chance.choice(("proxy", "server", "hop"))
+            kills += 1
             if victim == "proxy":
                 proxy.signal(SIGKILL)
                 proxy.wait()
@@ -233,12 +239,12 @@ def test_nothing_is_lost_when_everything_is_killed_at_random(tmp_path: Path) -> 
         server.end()
         sink.stop()
     subjects = [str(mail.field("Subject")) for mail in sink.mails]
-    assert len(told) == count
     assert accepted <= set(subjects), "a mail that got 250 is lost"
-    assert not any("eicar" in subject for subject in [*accepted, *subjects])
-    assert all(reply[:1] in ("", "2", "4", "5") for reply in told)
-    assert any(reply.startswith("554 5.7.1") for reply in told) and len(accepted) > count // 10
-    print(f"{len(accepted)} of {count} accepted, {len(subjects) - len(set(subjects))} twice")
+    assert len(accepted) == count - count // 10 and not any("eicar" in subject for subject in [*accepted, *subjects])
+    assert sum(reply.startswith("554 5.7.1") for reply in told) == count // 10
+    assert all(reply == "" or reply.startswith(("250", "421 4.", "451 4.", "554 5.7.1")) for reply in told)
+    again = sum(not reply.startswith(("250", "554")) for reply in told)
+    print(f"{kills} kills, {again} tries again, {len(subjects) - len(set(subjects))} mails twice")
 
 
 def conversation(port: int, mail: bytes) -> str:
