@@ -1,0 +1,147 @@
+"""icapscan in front of Postfix, by the files of ``docs/examples/postfix-front``: who may relay, and who may not."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from msgspec import Struct
+
+from tests.e2e import mails
+from tests.peers.dovecot import run_dovecot
+from tests.peers.examples import EXAMPLES, SmtpExample, example, run_smtp_example
+from tests.peers.icapscan_server import run_icapscan
+from tests.peers.mail import MailSink, run_swaks
+from tests.peers.postfix import Postfix, run_postfix
+from tests.peers.processes import free_port
+from tests.peers.tcpserver import tcprules
+
+FOLDER = "postfix-front"
+USERS = {"anna@example.com": "blue-Anchor 7"}
+FAR = "far@world.test"
+FROM_2 = ("--local-interface", "127.0.0.2")
+"""A client that no rule names."""
+
+
+class Front(Struct, frozen=True):
+    """``inbox``: the mailboxes of example.com; ``world``: everybody else's. ``rules``: tcp.smtp.cdb."""
+
+    proxy: SmtpExample
+    postfix: Postfix
+    inbox: MailSink
+    world: MailSink
+    rules: Path
+
+
+def rules_text(more: str = "") -> str:
+    return more + (EXAMPLES / FOLDER / "tcp.smtp").read_text()
+
+
+@pytest.fixture(scope="module")
+def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    folder = tmp_path_factory.mktemp("front")
+    inbound, relay, submission, port_25, port_587 = (free_port() for _ in range(5))
+    hops = {"127.0.0.1:1025": f"127.0.0.1:{inbound}", "127.0.0.1:1026": f"127.0.0.1:{relay}",
+            "127.0.0.1:1587": f"127.0.0.1:{submission}"}  # fmt: skip
+    rules = folder / "tcp.smtp.cdb"
+    tcprules(rules, rules_text())
+    with contextlib.ExitStack() as stack:
+        inbox, world = stack.enter_context(MailSink()), stack.enter_context(MailSink())
+        dovecot = stack.enter_context(run_dovecot(folder / "dovecot", USERS))
+        server = stack.enter_context(run_icapscan(folder / "server"))
+        main = example(
+            f"{FOLDER}/main.cf",
+            {
+                "hash:/etc/postfix/mailboxes": "hash:{config}/mailboxes",
+                "lmtp:unix:private/dovecot-lmtp": f"smtp:[127.0.0.1]:{inbox.port}",
+                "/run/dovecot/auth-client": str(dovecot.socket),
+            },
+        )
+        postfix = run_postfix(
+            folder / "postfix", main=f"{main}\ndefault_transport = smtp:[127.0.0.1]:{world.port}\n",
+            master=example(f"{FOLDER}/master.cf", hops), port=inbound, smtpd=False,
+            files={"mailboxes": (EXAMPLES / FOLDER / "mailboxes").read_text()},
+        )  # fmt: skip
+        stack.enter_context(postfix)
+        changes = {**hops, "0.0.0.0:25": f"127.0.0.1:{port_25}", "0.0.0.0:587": f"127.0.0.1:{port_587}",
+                   "127.0.0.1:1344": f"127.0.0.1:{server.icap_port}", "/etc/tcp.smtp.cdb": str(rules)}  # fmt: skip
+        # the tests come from 127.0.0.2, so the port has to be there as well
+        text = example(f"{FOLDER}/icapscan.toml", changes)
+        proxy = stack.enter_context(run_smtp_example(folder / "proxy", text))
+        yield Front(proxy, postfix, inbox, world, rules)
+
+
+def test_mail_from_anybody_for_us(front: Front) -> None:
+    sent = mails.clean("for us")
+    assert mails.send(front.proxy.port, sent, source="127.0.0.2", mail_options=["BODY=8BITMIME"]).startswith("250")
+    got = front.inbox.wait_for_subject("for us")
+    assert mails.without_fields(got.data) == sent
+    # XCLIENT: Postfix writes who the client really is
+    assert "from client.test (unknown [127.0.0.2])" in str(got.field("Received"))
+    front.postfix.wait_for_log(r"postfix/inbound/smtpd.*client=\S*\[127\.0\.0\.2\]")
+
+
+def test_an_infected_mail_is_refused_before_anybody_took_it(front: Front) -> None:
+    before = len(front.inbox.mails)
+    assert mails.send(front.proxy.port, mails.nested("bad")).startswith("554 5.7.1 Message refused")
+    front.postfix.wait_empty()
+    assert len(front.inbox.mails) == before
+
+
+def test_a_relay_client_by_its_address_and_nobody_else(front: Front) -> None:
+    assert mails.send(front.proxy.port, mails.clean("by address"), to=[FAR]).startswith("250")
+    assert front.world.wait_for_subject("by address").recipients == (FAR,)
+    front.postfix.wait_for_log("postfix/relay/smtpd")
+    assert mails.send(front.proxy.port, mails.clean("outsider"), to=[FAR], source="127.0.0.2").startswith("554 5.7.1 ")
+
+
+def test_pop_before_smtp_while_it_runs(front: Front) -> None:
+    """What a POP server's helper does after a log-in, and when its time is over."""
+
+    def relays() -> str:
+        return mails.send(front.proxy.port, mails.clean("after POP"), to=[FAR], source="127.0.0.2")
+
+    assert relays().startswith("554 5.7.1 ")
+    tcprules(front.rules, rules_text('127.0.0.2:allow,RELAYCLIENT=""\n'))
+    assert relays().startswith("250")
+    assert front.world.wait_for_subject("after POP").recipients == (FAR,)
+    tcprules(front.rules, rules_text())
+    assert relays().startswith("554 5.7.1 ")
+    tcprules(front.rules, rules_text("127.0.0.2:deny\n"))
+    assert "554 5.7.1" in run_swaks(front.proxy.port, *FROM_2, to="anna@example.com").text
+    tcprules(front.rules, rules_text())
+    assert run_swaks(front.proxy.port, *FROM_2, to="anna@example.com").ok
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5"])
+def test_auth_passes_through_to_postfix_and_dovecot(front: Front, mechanism: str) -> None:
+    user, password = next(iter(USERS.items()))
+    port = front.proxy.ports[1]
+    log_in = (*FROM_2, "--auth", mechanism, "--auth-user", user, "--h-Subject", f"by {mechanism}", "--auth-password")
+    refused = run_swaks(port, *log_in, "wrong", to=FAR)
+    assert not refused.ok
+    assert "535 5.7.8" in refused.text
+    sent = run_swaks(port, *log_in, password, to=FAR)
+    assert sent.ok, sent.text
+    assert front.world.wait_for_subject(f"by {mechanism}").recipients == (FAR,)
+    front.postfix.wait_for_log(f"postfix/submission/smtpd.*sasl_method={mechanism}, sasl_username={user}")
+    front.proxy.wait_for_log(f"user={user} ")
+
+
+@pytest.mark.parametrize(
+    "recipient",
+    [
+        FAR, "far%world.test@example.com", "far%world.test", '"far@world.test"@example.com', '"far%world.test"',
+        "@example.com:far@world.test", "world.test!far@example.com", "world.test!far", "far@[192.0.2.1]",
+        "far@world.test@example.com", "<far@world.test>", "far@world.test,anna@example.com",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("sender", ["", "anna@example.com", "postmaster@[127.0.0.1]", "root"])
+def test_no_open_relay(front: Front, sender: str, recipient: str) -> None:
+    before = len(front.world.mails)
+    reply = mails.send(front.proxy.port, mails.clean("spam"), sender=sender, to=[recipient], source="127.0.0.2")
+    assert reply[:1] in "45", reply
+    front.postfix.wait_empty()
+    assert len(front.world.mails) == before
