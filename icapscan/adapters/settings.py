@@ -75,6 +75,8 @@ class SmtpSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """``tcp.smtp.cdb`` as made by tcprules; read anew when it is replaced."""
     proxy_from: tuple[str, ...] = ()
     """Networks whose connections begin with a PROXY header, always."""
+    xforward_from: tuple[str, ...] = ()
+    """Networks whose XFORWARD is believed: a Postfix in front tells by it who the client is."""
     bare_line_ends: Literal["refuse", "normalize"] = "refuse"
     """A message with a CR or LF that stands alone: refused with 550 5.6.11, or each becomes CR LF before the scan."""
     chunking: Literal["take", "hide"] = "take"

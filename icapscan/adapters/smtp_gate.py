@@ -28,6 +28,7 @@ class Gate:
         self._write = write
         self._rules = RelayRules(settings.relay_rules) if settings.relay_rules is not None else None
         self._proxies = tuple(_network(text) for text in settings.proxy_from)
+        self._forwarders = tuple(_network(text) for text in settings.xforward_from)
         self._clients: Counter[str] = Counter()
         self._purse = Purse(settings.memory, settings.disk)
         self._limits = Limits()
@@ -37,6 +38,11 @@ class Gate:
         """Whether a connection from there begins with a PROXY header."""
         parsed = _parsed(address)
         return any(parsed in network for network in self._proxies)
+
+    def may_forward(self, address: str) -> bool:
+        """Whether XFORWARD from there is believed."""
+        parsed = _parsed(address)
+        return any(parsed in network for network in self._forwarders)
 
     def standing(self, address: str) -> Standing:
         """What the relay rules say. Raises `RulesUnreadable`."""
@@ -101,7 +107,9 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     try:
         return ipaddress.ip_network(text, strict=False)
     except ValueError as error:
-        raise ConfigError(f"smtp.proxy_from: expected a network such as 10.0.0.0/8, got {text!r}.") from error
+        raise ConfigError(
+            f"smtp.proxy_from, smtp.xforward_from: expected a network such as 10.0.0.0/8, got {text!r}."
+        ) from error
 
 
 def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

@@ -148,10 +148,13 @@ def _worth_another_try(scan: asyncio.Task[ScanResult]) -> bool:
     return isinstance(error, IcapscanError) and error.retry
 
 
-def received_field(envelope: Envelope, hostname: str, identity: str) -> bytes:
-    """A Received field (RFC 5321 4.4); nothing that the client chose can leave its place in it."""
+def received_field(envelope: Envelope, peer: str, hostname: str, identity: str) -> bytes:
+    """A Received field (RFC 5321 4.4); nothing that the client chose can leave its place in it.
+
+    ``peer`` is the address that it came from, whoever that speaks for.
+    """
     helo = _UNSAFE.sub("?", envelope.helo)[:255] or "unknown"
-    literal = f"IPv6:{envelope.client}" if ":" in envelope.client else envelope.client
+    literal = f"IPv6:{peer}" if ":" in peer else peer
     return (
         f"Received: from {helo} ([{literal}])\r\n\tby {hostname} (icapscan) with {envelope.protocol} id {identity};\r\n"
         f"\t{formatdate(localtime=True)}\r\n"

@@ -36,6 +36,7 @@ from icapscan.wire.smtp_events import (
 )
 from icapscan.wire.smtp_reply import Reply
 from icapscan.wire.smtp_states import Role, State
+from icapscan.wire.xforward import FORWARDED, parse_attributes
 
 
 class Over(Exception):
@@ -57,6 +58,8 @@ class Session:
         """The hop that authenticates, where it is another one and was not switched to yet."""
         self._standing = Standing()
         self._hello: Command | None = None
+        self._forwarded: dict[str, str] = {}
+        """What a trusted server in front tells about its client (XFORWARD)."""
         self._user = ""
         self._authenticated = False
         self._keywords: dict[str, str] = {}
@@ -200,6 +203,8 @@ class Session:
             return
         await self._learn_mechanisms()
         self._keywords = offered(hop.keywords, self._offer())
+        if self._gate.may_forward(self._peer.client):
+            self._keywords["XFORWARD"] = FORWARDED
         self._reply(say.hello(self._settings.hostname, self._keywords))
 
     def _offer(self) -> Offer:
@@ -234,6 +239,16 @@ class Session:
             if self._users_hop is not None:
                 self._users_hop.close()
             self._users_hop, self._mechanisms = None, ()
+
+    async def _xforward(self, made: Command) -> None:
+        """Believed from configured networks only; told on as `HopSettings.tell` says, never passed through."""
+        if not self._gate.may_forward(self._peer.client):
+            self._reply(say.UNKNOWN_COMMAND)
+        elif self._wire.codec.state is not State.READY:
+            self._reply(say.OUT_OF_ORDER)
+        else:
+            self._forwarded.update(parse_attributes(made.argument))
+            self._reply(say.FORWARD_TAKEN)
 
     async def _mail(self, made: Command) -> None:
         path = parse_path(made)
@@ -393,11 +408,16 @@ class Session:
         kind = ("UTF8" if self._utf8 else "E") + "SMTP" if self._keywords or self._utf8 else "SMTP"
         kind += ("S" if self._wire.link.secured else "") + ("A" if self._authenticated else "")
         envelope = Envelope(
-            self._mail_from, tuple(self._recipients), self._peer.client, self._user, self._helo(), kind
+            self._mail_from,
+            tuple(self._recipients),
+            self._forwarded.get("ADDR") or self._peer.client,
+            self._user,
+            self._helo(),
+            kind,
         )  # fmt: skip
         message = self._gate.new_message(envelope, self._size_most())
         if settings.received:
-            message.head(received_field(envelope, settings.hostname, message.id))
+            message.head(received_field(envelope, self._peer.client, settings.hostname, message.id))
         if settings.scanned_field:
             message.head(scanned_field(settings.hostname))
         self._message = message
@@ -486,8 +506,8 @@ class Session:
     ) -> MessageRecord:  # fmt: skip
         return MessageRecord(
             id=message.id,
-            client=self._peer.client,
-            helo=self._helo(),
+            client=self._forwarded.get("ADDR") or self._peer.client,
+            helo=self._forwarded.get("HELO") or self._helo(),
             user=self._user,
             mail_from=self._mail_from,
             rcpt_to=tuple(self._recipients),
@@ -510,7 +530,11 @@ class Session:
         return self._hop
 
     def _facts(self) -> ClientFacts:
-        peer = self._peer
+        peer, told = self._peer, self._forwarded
+        if told.get("ADDR"):
+            port = int(told.get("PORT") or 0)
+            helo, proto = told.get("HELO", ""), told.get("PROTO", "ESMTP")
+            return ClientFacts(told["ADDR"], port, peer.server, peer.server_port, helo, proto != "SMTP", self._user)
         esmtp = self._hello is not None and self._hello.verb == b"EHLO"
         return ClientFacts(
             peer.client, peer.client_port, peer.server, peer.server_port, self._helo(), esmtp, self._user
@@ -560,5 +584,6 @@ _HANDLERS: dict[bytes, Callable[[Session, Command], Awaitable[None]]] = {
     b"QUIT": Session._quit,
     b"STARTTLS": Session._start_tls,
     b"AUTH": Session._auth,
+    b"XFORWARD": Session._xforward,
 }
-"""What is not here is not passed on: XCLIENT and XFORWARD of a client would be believed by the next hop."""
+"""What is not here is not passed on: XCLIENT of a client, for one, would be believed by the next hop."""

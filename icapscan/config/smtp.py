@@ -35,11 +35,12 @@ def check_smtp(smtp: SmtpSettings, sources: Sources) -> None:
             parse_url(url)
         except InvalidArgument as error:
             raise fail("icap", str(error).rstrip(".")) from error
-    for text in smtp.proxy_from:
+    networks = [("proxy_from", one) for one in smtp.proxy_from] + [("xforward_from", one) for one in smtp.xforward_from]
+    for key, text in networks:
         try:
             ipaddress.ip_network(text, strict=False)
         except ValueError as error:
-            raise fail("proxy_from", f'expected networks such as "10.0.0.0/8", got "{text}"') from error
+            raise fail(key, f'expected networks such as "10.0.0.0/8", got "{text}"') from error
     if smtp.tls != "off" and not smtp.tls_certificate:
         raise fail("tls", "expected smtp.tls_certificate to be set too")
     if smtp.hostname and not (smtp.hostname.isascii() and smtp.hostname.isprintable() and " " not in smtp.hostname):

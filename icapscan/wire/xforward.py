@@ -6,13 +6,18 @@ Values are xtext (RFC 3461 4), so that nothing that a client chose can become an
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Collection, Mapping
 
+from icapscan.errors import ProtocolError
 from icapscan.wire.smtp_command import Command, command
 
 _UNAVAILABLE = "[UNAVAILABLE]"
 _TEXT_MOST = 255
 """Characters of one value. The READMEs ask for no more."""
+FORWARDED = "NAME ADDR PORT PROTO HELO IDENT SOURCE"
+"""The attributes of XFORWARD, as they are offered."""
+_XTEXT = re.compile(rb"(?:[!-*,-<>-~]|\+[0-9A-Fa-f]{2})*")
 _PLAIN = frozenset(range(33, 127)) - frozenset(b"+=")
 
 
@@ -20,6 +25,41 @@ def xtext(value: str) -> bytes:
     """``value`` with everything but printable ASCII, and "+" and "=", written as +XX (RFC 3461 4)."""
     raw = value[:_TEXT_MOST].encode("utf-8", "surrogateescape")
     return b"".join(b"%c" % byte if byte in _PLAIN else b"+%02X" % byte for byte in raw)
+
+
+def parse_xtext(value: bytes) -> str:
+    """What `xtext` made. Raises `ProtocolError` for what is none, and for control characters in it."""
+    if not _XTEXT.fullmatch(value) or len(value) > 3 * _TEXT_MOST:
+        raise ProtocolError("Syntax error in an attribute.", 501)
+    raw = re.sub(rb"\+([0-9A-Fa-f]{2})", lambda match: bytes([int(match[1], 16)]), value)
+    if any(byte < 32 or byte == 127 for byte in raw):
+        raise ProtocolError("An attribute holds control characters.", 501)
+    return raw.decode("utf-8", "replace")
+
+
+def parse_attributes(argument: bytes) -> dict[str, str]:
+    """The attributes of an XFORWARD command; "" for one that is unavailable, IP addresses without their prefix.
+
+    Raises `ProtocolError`.
+    """
+    known = frozenset(FORWARDED.split())
+    found: dict[str, str] = {}
+    for word in argument.split():
+        name, mark, value = word.partition(b"=")
+        key = name.decode("latin-1").upper()
+        if not mark or key not in known:
+            raise ProtocolError("There is no such attribute.", 501)
+        text = parse_xtext(value)
+        found[key] = "" if text.upper() in (_UNAVAILABLE, "[TEMPUNAVAIL]") else text
+    if found.get("ADDR"):
+        text = found["ADDR"]
+        try:
+            found["ADDR"] = str(ipaddress.ip_address(text[5:] if text.upper().startswith("IPV6:") else text))
+        except ValueError as error:
+            raise ProtocolError("ADDR is no IP address.", 501) from error
+    if not found.get("PORT", "0").isdecimal() and found.get("PORT"):
+        raise ProtocolError("PORT is no number.", 501)
+    return found
 
 
 def address_text(address: str) -> str:

@@ -326,6 +326,28 @@ def test_the_real_client_is_learned_and_told(header: bytes, tell: str) -> None:
     run(main)
 
 
+def test_a_trusted_server_in_front_tells_who_its_client_is() -> None:
+    async def main() -> None:
+        ehlo = EHLO.replace(b"250-DSN", b"250-XFORWARD NAME ADDR PORT PROTO HELO SOURCE\r\n250-DSN")
+        hop = {"tell": "xforward"}
+        async with proxying(NO_CONTENT, ehlo=ehlo, hop=hop, xforward_from=("127.0.0.0/8",)) as all_of_it:
+            client = await all_of_it.connect()
+            assert "XFORWARD NAME ADDR" in await client.hello()
+            for bad in (b"XFORWARD ADDR=x", b"XFORWARD BAD=1", b"XFORWARD HELO=a+0D+0Ab", b"XFORWARD PORT=x"):
+                assert (await client.ask(bad)).startswith("501 ")
+            told = b"XFORWARD NAME=[UNAVAILABLE] ADDR=IPV6:2001:db8::7 PORT=99 HELO=real+20client SOURCE=REMOTE"
+            assert (await client.ask(told)).startswith("250 ")
+            assert (await client.mail(MAIL)).startswith("250 ")
+            assert all_of_it.icap.scans[0]["X-Client-IP"] == "2001:db8::7"
+            assert b"Received: from client.example ([127.0.0.1])" in all_of_it.hop.mails[0].data
+            (line,) = [line for line in all_of_it.hop.lines if line.startswith(b"XFORWARD")]
+            assert b"ADDR=IPV6:2001:db8::7" in line and b"HELO=real+20client" in line and b"PORT=99" in line
+            await client.ask(b"MAIL FROM:<a>")
+            assert (await client.ask(told)).startswith("503 ")
+
+    run(main)
+
+
 @pytest.mark.parametrize("first", [b"EHLO x\r\n", b"PROXY TCP4 x y 1 2\r\n", b"\r\n\r\nxxxx"])
 def test_a_connection_that_owes_a_proxy_header_gets_nothing_without(first: bytes) -> None:
     async def main() -> None:
