@@ -7,70 +7,38 @@ The client gets 250 for a message only after the next hop said so. What the prox
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
-from typing import NoReturn
 
 from icapscan.adapters import smtp_replies as say
-from icapscan.adapters.judgement import Action, Judgement
-from icapscan.adapters.relay_rules import RulesUnreadable, Standing
+from icapscan.adapters.relay_rules import RulesUnreadable
 from icapscan.adapters.smtp_auth import Authenticator
 from icapscan.adapters.smtp_gate import Gate
-from icapscan.adapters.smtp_hop import ClientFacts, Hop, HopFailed, open_hop
-from icapscan.adapters.smtp_message import ClientGone, Envelope, Message, Trouble, received_field, scanned_field
-from icapscan.adapters.smtp_record import MessageRecord
-from icapscan.adapters.smtp_wire import SmtpLink, SmtpWire, Stopped
+from icapscan.adapters.smtp_hop import Hop, HopFailed, open_hop
+from icapscan.adapters.smtp_mail import MailSide
+from icapscan.adapters.smtp_message import ClientGone
+from icapscan.adapters.smtp_side import Over
+from icapscan.adapters.smtp_wire import SmtpLink, Stopped
 from icapscan.errors import ProtocolError
 from icapscan.wire.proxy_protocol import Proxied, parse_header
-from icapscan.wire.smtp import SmtpConnection
-from icapscan.wire.smtp_command import Chunk, Command, command, parse_path, with_suffix
+from icapscan.wire.smtp_command import Chunk, Command, parse_path, with_suffix
 from icapscan.wire.smtp_ehlo import Offer, offered
-from icapscan.wire.smtp_events import (
-    AuthLine,
-    CommandReceived,
-    DataEnded,
-    DataReceived,
-    Failure,
-    LineRefused,
-    PeerClosed,
-)
+from icapscan.wire.smtp_events import AuthLine, CommandReceived, Failure, LineRefused, PeerClosed
 from icapscan.wire.smtp_reply import Reply
-from icapscan.wire.smtp_states import Role, State
+from icapscan.wire.smtp_states import State
 from icapscan.wire.xforward import FORWARDED, parse_attributes
 
 
-class Over(Exception):
-    """The session is at its end."""
-
-
-class Session:
+class Session(MailSide):
     """One connection of a client. `run` it once."""
 
     def __init__(self, gate: Gate, link: SmtpLink, peer: Proxied) -> None:
-        self._gate = gate
-        self._settings = gate.settings
-        self._wire = SmtpWire(link, SmtpConnection(Role.SERVER, normalize=gate.settings.bare_line_ends == "normalize"))
+        super().__init__(gate, link, peer)
         self._wire.may_stop = self._may_stop
-        self._peer = peer
         self._stopping = False
-        self._hop: Hop | None = None
         self._users_hop: Hop | None = None
         """The hop that authenticates, where it is another one and was not switched to yet."""
-        self._standing = Standing()
-        self._hello: Command | None = None
-        self._forwarded: dict[str, str] = {}
-        """What a trusted server in front tells about its client (XFORWARD)."""
-        self._user = ""
-        self._authenticated = False
-        self._keywords: dict[str, str] = {}
         self._mechanisms: tuple[str, ...] = ()
         self._commands = 0
-        self._errors = 0
-        self._mail_from = ""
-        self._utf8 = False
-        self._binary = False
-        self._recipients: list[str] = []
-        self._message: Message | None = None
         self._admitted = ""
 
     def stop(self) -> None:
@@ -167,6 +135,8 @@ class Session:
         self._commands += 1
         if self._commands > self._settings.max_commands:
             self._final(say.TOO_MANY_COMMANDS)
+        if self._errors >= self._settings.max_errors:
+            self._final(say.TOO_MANY_ERRORS)
         if chunk is not None:
             await self._chunk(chunk, legal)
             return
@@ -370,203 +340,8 @@ class Session:
             self._final(say.broken(event.error))
         raise Over
 
-    async def _switch(self, hop: Hop) -> None:
-        old, self._hop = self._hop, hop
-        if old is not None:
-            await old.quit()
-
-    # Mail data
-
-    async def _data(self, made: Command) -> None:
-        if made.argument or self._binary:
-            self._reply(say.BAD_ARGUMENT if made.argument else say.OUT_OF_ORDER)
-            return
-        message = self._new_message()
-        self._write(say.START_DATA)
-        bare = await self._take(message, time.monotonic() + self._settings.timeouts.data_total)
-        self._reply(await self._finished(message, bare and self._settings.bare_line_ends == "refuse"))
-        await self._drop_message()
-
-    async def _chunk(self, chunk: Chunk, legal: bool) -> None:
-        taken = legal and self._settings.chunking == "take" and self._hop is not None and bool(self._recipients)
-        if not taken:
-            await self._take(None, time.monotonic() + self._settings.timeouts.data_total)
-            self._reply(say.OUT_OF_ORDER if self._settings.chunking == "take" else say.UNKNOWN_COMMAND)
-            if legal:  # else there was no transaction that it could end
-                await self._abandon()
-            return
-        message = self._message or self._new_message()
-        bare = await self._take(message, time.monotonic() + self._settings.timeouts.data_total)
-        if not chunk.last:
-            self._reply(say.chunk_taken(chunk.size))
-            return
-        self._reply(await self._finished(message, bare and not self._binary))
-        await self._drop_message()
-
-    def _new_message(self) -> Message:
-        settings = self._settings
-        kind = ("UTF8" if self._utf8 else "E") + "SMTP" if self._keywords or self._utf8 else "SMTP"
-        kind += ("S" if self._wire.link.secured else "") + ("A" if self._authenticated else "")
-        envelope = Envelope(
-            self._mail_from,
-            tuple(self._recipients),
-            self._forwarded.get("ADDR") or self._peer.client,
-            self._user,
-            self._helo(),
-            kind,
-        )  # fmt: skip
-        message = self._gate.new_message(envelope, self._size_most())
-        if settings.received:
-            message.head(received_field(envelope, self._peer.client, settings.hostname, message.id))
-        if settings.scanned_field:
-            message.head(scanned_field(settings.hostname))
-        self._message = message
-        return message
-
-    async def _take(self, message: Message | None, deadline: float) -> bool:
-        """The bytes of a message, or of one chunk, from the client; whether a CR or LF stood alone."""
-        while True:
-            left = min(self._settings.timeouts.data_block, deadline - time.monotonic())
-            event = await self._wire.event(max(left, 0.001))
-            if isinstance(event, DataReceived):
-                if message is not None:
-                    await message.feed(event.data)
-            elif isinstance(event, DataEnded):
-                return event.bare
-            else:  # the client left in the middle: nothing of it goes on
-                if self._hop is not None:
-                    self._hop.close()
-                if message is not None:
-                    self._gate.complain(f"{message.id}: {self._peer.client} left in the middle of a message.")
-                raise Over
-
-    async def _finished(self, message: Message, bare: bool) -> Reply:
-        """Judge a complete message, do what that says, and give the reply for the client."""
-        began = time.monotonic()
-        gone = self._wire.link.gone
-        if message.trouble is not None or bare:
-            judgement = Judgement(Action.REFUSE, detail="The message was not taken, whatever is in it.")
-            reply = say.trouble(message.trouble) if message.trouble is not None else say.BARE_LINE_ENDS
-        else:
-            judgement = await message.judge(gone)
-            reply = None
-        scanned = time.monotonic() - began
-        if gone.is_set():
-            raise ClientGone("The client left before it had an answer.")
-        if reply is None and judgement.action in (Action.PASS, Action.REPLACE):
-            reply = await self._deliver(message, judgement)
-        else:
-            reply = reply or say.judged(judgement, message.id)
-            await self._abandon()
-        self._gate.record(self._record(message, judgement, reply, scanned, time.monotonic() - began))
-        return reply
-
-    async def _deliver(self, message: Message, judgement: Judgement) -> Reply:
-        store = judgement.adapted or message.store
-        hop = self._hop_now()
-        try:
-            reply = await hop.deliver(store.size, store.pieces(), binary=self._binary)
-        except HopFailed as error:
-            self._gate.complain(f"{message.id}: {error}")
-            hop.close()
-            self._hop = None
-            return say.HOP_LOST_MESSAGE
-        if not hop.at_rest:  # it did not want the message: for the client, the transaction is over all the same
-            await self._forget()
-        return reply
-
-    async def _abandon(self) -> None:
-        """Nothing of the transaction goes on."""
-        await self._drop_message()
-        await self._forget()
-
-    async def _forget(self) -> None:
-        """The next hop is to forget the envelope."""
-        if self._hop is None:
-            return
-        try:
-            reply = await self._hop.ask(command("RSET"))
-            usable = reply.positive
-        except HopFailed as error:
-            self._gate.complain(f"{self._peer.client}: {error}")
-            usable = False
-        if not usable:
-            self._hop.close()
-            self._hop = None
-
-    async def _drop_message(self) -> None:
-        message, self._message = self._message, None
-        if message is not None:
-            await message.close()
-
-    # Small things
-
-    def _record(
-        self, message: Message, judgement: Judgement, reply: Reply, scanned: float, total: float
-    ) -> MessageRecord:  # fmt: skip
-        return MessageRecord(
-            id=message.id,
-            client=self._forwarded.get("ADDR") or self._peer.client,
-            helo=self._forwarded.get("HELO") or self._helo(),
-            user=self._user,
-            mail_from=self._mail_from,
-            rcpt_to=tuple(self._recipients),
-            size=message.size,
-            action=judgement.action,
-            trouble=message.trouble.value if isinstance(message.trouble, Trouble) else "",
-            threat=judgement.threat,
-            reference=judgement.reference,
-            detail=judgement.detail,
-            hop=self._hop.address if self._hop is not None else "",
-            reply=str(reply),
-            scan_seconds=scanned,
-            seconds=total,
-        )
-
-    def _hop_now(self) -> Hop:
-        if self._hop is None or not self._hop.usable:
-            self._hop = None
-            self._final(say.HOP_LOST)
-        return self._hop
-
-    def _facts(self) -> ClientFacts:
-        peer, told = self._peer, self._forwarded
-        if told.get("ADDR"):
-            port = int(told.get("PORT") or 0)
-            helo, proto = told.get("HELO", ""), told.get("PROTO", "ESMTP")
-            return ClientFacts(told["ADDR"], port, peer.server, peer.server_port, helo, proto != "SMTP", self._user)
-        esmtp = self._hello is not None and self._hello.verb == b"EHLO"
-        return ClientFacts(
-            peer.client, peer.client_port, peer.server, peer.server_port, self._helo(), esmtp, self._user
-        )  # fmt: skip
-
-    def _helo(self) -> str:
-        return self._hello.argument.decode("utf-8", "replace") if self._hello is not None else ""
-
-    def _size_most(self) -> int:
-        sizes = [size for size in (self._settings.max_size, self._standing.databytes) if size]
-        return min(sizes) if sizes else 0
-
     def _may_stop(self) -> bool:
         return self._stopping and self._wire.codec.state in (State.GREETING, State.START, State.READY)
-
-    def _reply(self, reply: Reply) -> None:
-        """Answer, and count what went wrong."""
-        if reply.code >= 500:
-            self._errors += 1
-            if self._errors > self._settings.max_errors:
-                self._final(say.TOO_MANY_ERRORS)
-        self._write(reply)
-        if reply.code == 421:
-            raise Over
-
-    def _write(self, reply: Reply) -> None:
-        self._wire.write(self._wire.codec.send_reply(reply))
-
-    def _final(self, reply: Reply) -> NoReturn:
-        """The last reply. Raises `Over`."""
-        self._write(reply)
-        raise Over
 
 
 _BEFORE_TLS = frozenset({b"EHLO", b"HELO", b"STARTTLS", b"NOOP", b"QUIT", b"RSET"})
