@@ -7,6 +7,7 @@ qmail-smtpd(8) documents about RELAYCLIENT, rcpthosts, DATABYTES and QMAILQUEUE,
 from __future__ import annotations
 
 import os
+import smtplib
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -46,6 +47,23 @@ def run_tcpserver(
     return server
 
 
+def run_script(folder: Path, text: str, port: int, name: str) -> Tcpserver:
+    """Start a run script (see daemontools' supervise) that ends in ``exec tcpserver``."""
+    require("tcpserver", "ucspi-tcp")
+    folder.mkdir(parents=True, exist_ok=True)
+    script = folder / f"run-{name}"
+    script.write_text(text)
+    script.chmod(0o755)
+    server = Tcpserver(name, [script], folder)
+    server.port = port
+    try:
+        server.wait_for_log("status: 0/")
+    except BaseException:
+        server.end()
+        raise
+    return server
+
+
 def tcprules(cdb: Path, text: str) -> None:
     """Make ``cdb`` of rules such as ``127.:allow,RELAYCLIENT=""``; a file that is there is replaced in one step."""
     command = [require("tcprules", "ucspi-tcp"), str(cdb), f"{cdb}.tmp"]
@@ -79,7 +97,6 @@ def cdb_dump(cdb: Path) -> dict[bytes, bytes]:
 
 QMAIL_SMTPD = r"""
 import os, re, subprocess, sys
-folder = sys.argv[1]
 hosts = set(open(folder + "/control/rcpthosts").read().split())
 bytes_most = int(os.environ.get("DATABYTES", "0"))
 def say(line):
@@ -166,13 +183,34 @@ class QmailStandIn:
         for made in ("control", "bin", "new"):
             (folder / made).mkdir(parents=True, exist_ok=True)
         (folder / "control" / "rcpthosts").write_text("".join(f"{domain}\n" for domain in domains))
-        program = folder / "bin" / "qmail-smtpd.py"
-        program.write_text(QMAIL_SMTPD)
+        program = folder / "bin" / "qmail-smtpd"
+        program.write_text(f"#!{sys.executable} -IS\nfolder = {str(folder)!r}\n{QMAIL_SMTPD}")
+        program.chmod(0o755)
         queue = folder / "bin" / "qmail-queue"
         queue.write_text(QMAIL_QUEUE.format(python=sys.executable, folder=str(folder)))
         queue.chmod(0o755)
         self.folder = folder
-        self.command = [sys.executable, "-IS", str(program), str(folder)]
+        self.command = [str(program)]
+
+    def remote(self) -> list[str]:
+        """What qmail-send and qmail-remote do with the oldest queued message and ``control/smtproutes``.
+
+        One session for each recipient; the last reply of each. The message leaves the queue.
+        """
+        route = (self.folder / "control" / "smtproutes").read_text().strip()
+        host, _, port = route.removeprefix(":").rpartition(":")
+        path = min(self.folder.glob("new/*[0-9]"))
+        sender, recipients, message = self.mails()[0]
+        path.unlink()
+        replies = []
+        for recipient in recipients:
+            with smtplib.SMTP(host, int(port), local_hostname="mx.example.com", timeout=150) as client:
+                client.helo()
+                code, said = client.mail(sender)
+                code, said = client.rcpt(recipient) if code == 250 else (code, said)
+                code, said = client.data(message.replace(b"\n", b"\r\n")) if code == 250 else (code, said)
+                replies.append(f"{code} {said.decode(errors='replace')}")
+        return replies
 
     def mails(self) -> list[tuple[str, list[str], bytes]]:
         """Reverse-path, forward-paths and message (LF at line ends) of each that was queued, oldest first."""
