@@ -366,3 +366,44 @@ def test_what_is_offered_is_what_both_can_do() -> None:
     kept = offered({**hop, "CHUNKING": ""}, Offer(0, starttls=True, chunking=True, auth=""))
     assert kept == {"8BITMIME": "", "SIZE": "1000", "CHUNKING": "", "BINARYMIME": "", "STARTTLS": ""}
     assert offered({}, Offer(0, starttls=False, chunking=False, auth="LOGIN")) == {"SIZE": "", "AUTH": "LOGIN"}
+
+
+# Anything at all
+
+NOISE = st.lists(
+    st.one_of(
+        st.binary(max_size=20),
+        st.sampled_from(
+            b"\r\n|EHLO x\r\n|MAIL FROM:<a>\r\n|RCPT TO:<b>\r\n|DATA\r\n|\r\n.\r\n|BDAT 3\r\n|BDAT 5 LAST\r\n|RSET\r\n|"
+            b"AUTH LOGIN\r\n|QUIT\r\n|250 ok\r\n|250-|354 go\r\n|\n|\r|.".split(b"|")
+        ),
+    ),
+    max_size=40,
+).map(b"".join)
+
+
+def told(event: Event) -> object:
+    """Something to compare: two errors of the same text are not equal."""
+    return str(event.error) if isinstance(event, Failure) else event
+
+
+@given(NOISE, st.lists(st.integers(0, 400), max_size=8))
+def test_a_server_never_fails_and_never_depends_on_the_cuts(wire: bytes, cuts: list[int]) -> None:
+    (one, out_one), (other, out_other) = serve(wire, cuts, eof=True), serve(wire, [], eof=True)
+    assert (list(map(told, one)), out_one) == (list(map(told, other)), out_other)
+
+
+@given(NOISE, st.lists(st.integers(0, 400), max_size=8))
+def test_a_client_reads_anything_in_any_split(wire: bytes, cuts: list[int]) -> None:
+    def heard(places: list[int]) -> list[Event]:
+        codec = SmtpConnection(Role.CLIENT)
+        events: list[Event] = []
+        at = 0
+        for cut in [*sorted(min(cut, len(wire)) for cut in places), len(wire)]:
+            codec.receive(wire[at:cut])
+            at = cut
+            while (event := codec.next_event()) is not None:
+                events.append(event)
+        return events
+
+    assert list(map(told, heard(cuts))) == list(map(told, heard([])))
