@@ -79,8 +79,11 @@ def after(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def test_clean_mail_arrives_as_it_was_and_only_once(request: pytest.FixtureRequest, way: str) -> None:
     here: Site = request.getfixturevalue(way)
     sent = mails.clean("identical")
-    assert mails.send(here.postfix.port, sent, mail_options=["BODY=8BITMIME"]).startswith("250")
+    reply = mails.send(here.postfix.port, sent, mail_options=["BODY=8BITMIME"], source="127.0.0.2")
+    assert reply.startswith("250"), reply
     got = here.inbox.wait_for_subject("identical")
+    here.proxy.wait_for_log("client=127.0.0.2 .*action=pass")  # by XFORWARD
+    here.postfix.wait_for_log(r"postfix/scanned/smtpd.*client=\S*\[127\.0\.0\.2\]")
     assert mails.without_fields(got.data) == sent
     assert b"(icapscan)" in got.data.partition(b"From: ")[0]
     here.postfix.wait_empty()
