@@ -54,6 +54,8 @@ class SmtpTimeouts(Struct, frozen=True, forbid_unknown_fields=True):
     """For its reply to the message."""
     scan: Seconds = 540.0
     """For the verdict, from the end of the message on. Clients wait 600 s for the reply."""
+    keep: Seconds = 60.0
+    """NOOP goes to the next hop so often while a message arrives or is scanned. Postfix waits 300 s for a command."""
     auth: Seconds = 30.0
     """For Dovecot's answer."""
     tls: Seconds = 30.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from icapscan.adapters import smtp_replies as say
@@ -77,7 +78,12 @@ class MailSide(ClientSide):
 
     async def _take(self, message: Message | None, deadline: float) -> bool:
         """The bytes of a message, or of one chunk, from the client; whether a CR or LF stood alone."""
+        keep = self._settings.timeouts.keep
+        kept = time.monotonic()
         while True:
+            if time.monotonic() - kept > keep:
+                await self._keep_hop()
+                kept = time.monotonic()
             left = min(self._settings.timeouts.data_block, deadline - time.monotonic())
             event = await self._wire.event(max(left, 0.001))
             if isinstance(event, DataReceived):
@@ -100,8 +106,7 @@ class MailSide(ClientSide):
             judgement = Judgement(Action.REFUSE, detail="The message was not taken, whatever is in it.")
             reply = say.trouble(message.trouble) if message.trouble is not None else say.BARE_LINE_ENDS
         else:
-            judgement = await message.judge(gone)
-            reply = None
+            judgement, reply = await self._judged(message), None
         scanned = time.monotonic() - began
         if gone.is_set():
             raise ClientGone("The client left before it had an answer.")
@@ -112,6 +117,18 @@ class MailSide(ClientSide):
             await self._abandon()
         self._gate.record(self._record(message, judgement, reply, scanned, time.monotonic() - began))
         return reply
+
+    async def _judged(self, message: Message) -> Judgement:
+        """The judgement, however long it takes: the next hop is told meanwhile that we are still here."""
+        judging = asyncio.ensure_future(message.judge(self._wire.link.gone))
+        try:
+            while not judging.done():
+                await asyncio.wait({judging}, timeout=self._settings.timeouts.keep)
+                if not judging.done():
+                    await self._keep_hop()
+        finally:
+            judging.cancel()
+        return judging.result()
 
     async def _deliver(self, message: Message, judgement: Judgement) -> Reply:
         store, hop = judgement.adapted or message.store, self._hop

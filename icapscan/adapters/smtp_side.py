@@ -86,6 +86,17 @@ class ClientSide:
         if old is not None:
             await old.quit()
 
+    async def _keep_hop(self) -> None:
+        """Tell the next hop that we are still here."""
+        if self._hop is None:
+            return
+        try:
+            await self._hop.ask(command("NOOP"))
+        except HopFailed as error:
+            self._gate.complain(f"{self._peer.client}: {error}")
+            self._hop.close()
+            self._hop = None
+
     async def _forget(self) -> None:
         """The next hop is to forget the envelope."""
         if self._hop is None:

@@ -295,6 +295,38 @@ def test_pipelined_messages_are_answered_in_order() -> None:
     run(main)
 
 
+@pytest.mark.parametrize("hop_goes", [False, True])
+def test_the_hop_is_kept_while_a_message_arrives_and_is_scanned(hop_goes: bool) -> None:
+    async def main() -> None:
+        go = asyncio.Event()
+
+        async def slow(peer: Any, seen: Any) -> None:
+            await peer.chunks(seen)
+            await go.wait()
+            await peer.send(NO_CONTENT)
+
+        async with proxying(slow, timeouts=replace(QUICK, keep=0.05), **PLAIN) as all_of_it:
+            client = await all_of_it.connect()
+            await client.hello()
+            for line in (b"MAIL FROM:<a>", b"RCPT TO:<b>", b"DATA"):
+                await client.ask(line)
+            while all_of_it.hop.lines.count(b"NOOP") < 2:
+                client.send(b"x" * 70 + b"\r\n")
+                await asyncio.sleep(0.02)
+            client.send(b".\r\n")
+            await until(lambda: len(all_of_it.icap.scans) == 1)
+            count = all_of_it.hop.lines.count(b"NOOP")
+            await until(lambda: all_of_it.hop.lines.count(b"NOOP") > count)
+            if hop_goes:
+                all_of_it.hop.says["NOOP"] = CLOSE
+                await until(lambda: any("broke off" in line for line in all_of_it.log))
+            go.set()
+            assert (await client.reply())[:3] == ("451" if hop_goes else "250")
+            assert len(all_of_it.hop.mails) == (not hop_goes)
+
+    run(main)
+
+
 # Chunks
 
 
