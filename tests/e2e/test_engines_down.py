@@ -18,6 +18,7 @@ from tests.peers.processes import wait_until
 
 SECONDS = 3
 """The deadline of a scan (`limits.seconds`) in these tests."""
+CLEAN = b"nothing bad in these bytes"
 GUARD = 60.0
 """An answer that takes longer was not bound by that deadline but by nothing."""
 
@@ -36,6 +37,7 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
             "engines.yara.enabled": False,
             "engines.clamd.address": [address],
             "limits.seconds": SECONDS,
+            "cache.enabled": False,
         }
         with run_icapscan(tmp_path / "icapscan", settings) as icapscan:
             yield Pair(clamd, icapscan)
@@ -100,6 +102,36 @@ def test_clamd_gone_means_not_ready_and_back_by_itself(pair: Pair) -> None:
         pair.icapscan.wait_ready()
         assert scan(pair.icapscan.address, EICAR).blocked
         assert scan(pair.icapscan.address, b"clean").status == 204
+
+
+def test_what_is_known_stays_known_while_clamd_is_down_and_nothing_else(tmp_path: Path) -> None:
+    """With the cache: an answer that clamd gave is the truth about those bytes as long as its signatures are."""
+    with run_clamd(tmp_path / "clamd") as clamd:
+        settings = {
+            "server.workers": 1,
+            "engines.yara.enabled": False,
+            "engines.clamd.address": [clamd.unix_address],
+            "limits.seconds": SECONDS,
+        }
+        with run_icapscan(tmp_path / "icapscan", settings) as server:
+            for _ in range(3):
+                assert scan(server.address, EICAR).blocked
+                assert scan(server.address, CLEAN).status == 204
+            server.wait_until(
+                lambda: 'icapscan_reports_total{source="cache"} 2.0' in server.admin("/metrics")[1], "hits"
+            )
+            clamd.kill()
+            server.wait_not_ready()
+            assert scan(server.address, EICAR).blocked
+            assert scan(server.address, CLEAN).status == 204
+            for _ in range(3):
+                assert scan(server.address, b"other").status in (500, 503)
+                assert scan(server.address, b"x" + EICAR).status in (500, 503)
+            (clamd.database / "new.ndb").write_text(f"New.Signature:0:*:{CLEAN.hex()}\n")
+            clamd.start()
+            server.wait_ready()
+            server.wait_until(lambda: scan(server.address, CLEAN).blocked, "the new signatures")
+            assert scan(server.address, b"other").status == 204
 
 
 def test_clamd_hung_every_request_is_answered_within_its_deadline(pair: Pair) -> None:
