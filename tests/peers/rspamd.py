@@ -1,4 +1,4 @@
-"""A private rspamd that asks an ICAP server about each mail (scanner type ``icap``).
+"""A private rspamd that asks an ICAP server about each mail, by the files of ``docs/examples/rspamd``.
 
 Settings: the comments of ``lualib/lua_scanners/icap.lua`` and ``plugins/external_services.lua`` as Debian ships them.
 rspamd 3.4 knows the type ``icap`` in its module ``external_services`` only; ``antivirus`` there calls it unknown.
@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from tests.peers import require
+from tests.peers.examples import example
 from tests.peers.processes import Process, free_port
 
 # Only what a scan needs: no statistics, no DNS lists, no fuzzy storage.
@@ -33,27 +34,22 @@ options {{
   filters = "";
   url_tld = "{folder}/tld.dat";
   task_timeout = 30s;
-  explicit_modules = ["external_services"];
+  explicit_modules = ["external_services", "force_actions"];
   dns {{ nameserver = ["127.0.0.1:{dns_port}"]; timeout = 1s; retransmits = 1; }}
 }}
 logging {{ type = "console"; level = "info"; }}
 worker "normal" {{ bind_socket = "127.0.0.1:{port}"; count = 1; enabled = true; }}
 modules {{ path = "${{PLUGINSDIR}}/external_services.lua"; }}
+modules {{ path = "${{PLUGINSDIR}}/force_actions.lua"; }}
 external_services {{
-  icapscan {{
-    type = "icap";
-    servers = "127.0.0.1:{icap_port}";
-    scheme = "{service}";
-    symbol = "ICAPSCAN";
-    scan_mime_parts = {by_part};
-    scan_text_mime = {by_part};
-    scan_all_mime_parts = {by_part};
-    x_client_header = true;
-    log_clean = true;
-    timeout = 20.0;
-  }}
+{external_services}
+}}
+force_actions {{
+{force_actions}
 }}
 """
+
+BY_PART = ("scan_mime_parts", "scan_text_mime", "scan_all_mime_parts")
 
 
 class Rspamd(Process):
@@ -62,7 +58,7 @@ class Rspamd(Process):
     port: int
 
     def check(self, mail: bytes) -> dict[str, Any]:
-        """POST ``mail`` to ``/checkv2``: rspamd's answer; ``["symbols"]`` by name."""
+        """POST ``mail`` to ``/checkv2``: rspamd's answer; ``["symbols"]`` by name, ``["action"]``."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request("POST", "/checkv2", body=mail, headers={"IP": "192.0.2.7", "From": "a@icapscan.test"})
@@ -84,11 +80,15 @@ def run_rspamd(folder: Path, icap_port: int, *, service: str = "avscan", by_part
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     (folder / "tld.dat").write_text("com\ntest\n")  # rspamd compiles its own list of 9,600 for ten seconds
+    changes = {"127.0.0.1:1344": f"127.0.0.1:{icap_port}", '"avscan"': f'"{service}"'}
+    if not by_part:
+        changes |= {f"{key} = true;": f"{key} = false;" for key in BY_PART}
     config = folder / "rspamd.conf"
     config.write_text(
         MAIN.format(
-            folder=folder, port=port, dns_port=free_port(), icap_port=icap_port, service=service,
-            by_part="true" if by_part else "false",
+            folder=folder, port=port, dns_port=free_port(),
+            external_services=example("rspamd/external_services.conf", changes),
+            force_actions=example("rspamd/force_actions.conf", {}),
         )
     )  # fmt: skip
     # as root rspamd insists on being told who to be; as another user it may not change
