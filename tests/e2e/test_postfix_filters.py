@@ -154,6 +154,7 @@ def test_without_a_scanner_nothing_passes_and_nothing_is_lost(tmp_path: Path, wa
         assert len(here.inbox.mails) == 1
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("way", ["postfix-before-queue", "postfix-after-queue"])
 def test_sanitised_where_policy_says_so(tmp_path: Path, way: str) -> None:
     with site(tmp_path, way, {"policy.mail.infected": "sanitize", "services.avscan.traffic": "mail"}) as here:

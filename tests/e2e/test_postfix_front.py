@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import smtplib
+import ssl
+import subprocess
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from msgspec import Struct
 
 from tests.e2e import mails
+from tests.peers import require
 from tests.peers.dovecot import run_dovecot
 from tests.peers.examples import EXAMPLES, SmtpExample, example, run_smtp_example
 from tests.peers.icapscan_server import run_icapscan
@@ -41,7 +45,13 @@ def rules_text(more: str = "") -> str:
 
 @pytest.fixture(scope="module")
 def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    folder = tmp_path_factory.mktemp("front")
+    with run_front(tmp_path_factory.mktemp("front")) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def run_front(folder: Path, config: Mapping[str, str] | None = None, main_more: str = "") -> Iterator[Front]:
+    """``config``: further changes of icapscan.toml; ``main_more``: further lines of main.cf."""
     inbound, relay, submission, port_25, port_587 = (free_port() for _ in range(5))
     hops = {"127.0.0.1:1025": f"127.0.0.1:{inbound}", "127.0.0.1:1026": f"127.0.0.1:{relay}",
             "127.0.0.1:1587": f"127.0.0.1:{submission}"}  # fmt: skip
@@ -60,15 +70,14 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
             },
         )
         postfix = run_postfix(
-            folder / "postfix", main=f"{main}\ndefault_transport = smtp:[127.0.0.1]:{world.port}\n",
+            folder / "postfix", main=f"{main}\ndefault_transport = smtp:[127.0.0.1]:{world.port}\n{main_more}",
             master=example(f"{FOLDER}/master.cf", hops), port=inbound, smtpd=False,
             files={"mailboxes": (EXAMPLES / FOLDER / "mailboxes").read_text()},
         )  # fmt: skip
         stack.enter_context(postfix)
         changes = {**hops, "0.0.0.0:25": f"127.0.0.1:{port_25}", "0.0.0.0:587": f"127.0.0.1:{port_587}",
                    "127.0.0.1:1344": f"127.0.0.1:{server.icap_port}", "/etc/tcp.smtp.cdb": str(rules)}  # fmt: skip
-        # the tests come from 127.0.0.2, so the port has to be there as well
-        text = example(f"{FOLDER}/icapscan.toml", changes)
+        text = example(f"{FOLDER}/icapscan.toml", {**changes, **(config or {})})
         proxy = stack.enter_context(run_smtp_example(folder / "proxy", text))
         yield Front(proxy, postfix, inbox, world, rules)
 
@@ -145,3 +154,40 @@ def test_no_open_relay(front: Front, sender: str, recipient: str) -> None:
     assert reply[:1] in "45", reply
     front.postfix.wait_empty()
     assert len(front.world.mails) == before
+
+
+@pytest.mark.parametrize("tell", ["proxy-v1", "proxy-v2"])
+def test_who_the_client_is_by_a_proxy_header(tmp_path: Path, tell: str) -> None:
+    haproxy = "smtpd_upstream_proxy_protocol = haproxy\n"
+    with run_front(tmp_path, {'tell = "xclient"': f'tell = "{tell}"'}, haproxy) as here:
+        assert mails.send(here.proxy.port, mails.clean("for us"), source="127.0.0.2").startswith("250")
+        assert "(unknown [127.0.0.2])" in str(here.inbox.wait_for_subject("for us").field("Received"))
+        assert mails.send(here.proxy.port, mails.clean("spam"), to=[FAR], source="127.0.0.2").startswith("554 5.7.1 ")
+        assert mails.send(here.proxy.port, mails.clean("by address"), to=[FAR]).startswith("250")
+
+
+def test_auth_after_starttls_only(tmp_path: Path) -> None:
+    pem = tmp_path / "mx.pem"
+    subprocess.run(
+        [require("openssl", "openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", pem,
+         "-out", tmp_path / "certificate.pem", "-subj", "/CN=mx.example.com"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    pem.write_text(pem.read_text() + (tmp_path / "certificate.pem").read_text())
+    user, password = next(iter(USERS.items()))
+    lines = f'auth = "pass"\nauth_needs_tls = true\ntls = "may"\ntls_certificate = "{pem}"\n#'
+    context = ssl.create_default_context(cafile=str(tmp_path / "certificate.pem"))
+    context.check_hostname = False
+    with run_front(tmp_path, {'auth = "pass"': lines}) as here:
+        with smtplib.SMTP("127.0.0.1", here.proxy.ports[1], local_hostname="client.test", timeout=60) as client:
+            client.ehlo()
+            assert not client.has_extn("auth")
+            assert client.docmd("AUTH", "PLAIN AGFubmEAYg==")[0] == 538
+            client.starttls(context=context)
+            client.ehlo()
+            assert client.has_extn("auth")
+            client.login(user, password)
+            assert client.sendmail(user, [FAR], mails.clean("over TLS")) == {}
+        got = here.world.wait_for_subject("over TLS")
+    assert got.recipients == (FAR,)
+    assert b"with ESMTPSA id" in got.data

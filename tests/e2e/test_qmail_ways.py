@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -136,6 +137,44 @@ def test_on_two_hosts_the_scanner_takes_mail_from_the_relay_alone(tmp_path: Path
         assert not stranger.ok
         assert "554 5.7.1" in stranger.text
         assert len(site.delivery.mails()) == 1
+
+
+# QMAILQUEUE
+
+
+def test_qmailqueue_by_tcpservers_rules(tmp_path: Path) -> None:
+    qmail, rules, port = QmailStandIn(tmp_path / "qmail", ["example.com"]), tmp_path / "tcp.smtp.cdb", free_port()
+    program = str(Path(sys.executable).with_name("icapscan-qmail-queue"))
+    # 127.0.0.2 is a stranger, though the example trusts all of 127.
+    changes = {"/opt/icapscan/bin/icapscan-qmail-queue": program, "127.": "127.0.0.1"}
+    tcprules(rules, example("qmail-queue/tcp.smtp", changes))
+    script = example(
+        "qmail-queue/run-smtpd",
+        {
+            "softlimit -m 60000000": "prlimit --as=60000000",  # the same; softlimit is of daemontools
+            "qmaild": "root",
+            "/etc/tcp.smtp.cdb": str(rules),
+            "0.0.0.0 25": f"127.0.0.1 {port}",
+            "/var/qmail/bin/qmail-smtpd": str(qmail.folder / "bin" / "qmail-smtpd"),
+        },
+    )
+    with run_icapscan(tmp_path / "server") as server:
+        (tmp_path / "qmail-queue.conf").write_text(
+            f"ICAP=icap://127.0.0.1:{server.icap_port}/avscan\nQUEUE={qmail.folder}/bin/qmail-queue\n"
+        )
+        named = f"export ICAPSCAN_CONFIG={tmp_path}/qmail-queue.conf\nexec 2>&1"
+        with run_script(tmp_path / "smtpd", script.replace("exec 2>&1", named), port, "smtpd"):
+            sent = mails.clean("identical")
+            assert mails.send(port, sent).startswith("250")
+            assert mails.send(port, mails.nested("bad")).startswith("554 mail server permanently rejected message")
+            assert mails.send(port, sent, to=[FAR]).startswith("250")
+            assert mails.send(port, sent, to=[FAR], source="127.0.0.2").startswith("553 sorry")
+            assert mails.send(port, mails.infected("bad"), source="127.0.0.2").startswith("554 ")
+            server.stop()
+            assert mails.send(port, sent).startswith("451 ")
+    arrived = qmail.mails()
+    assert [recipients for _, recipients, _ in arrived] == [[mails.ANNA], [FAR]]
+    assert mails.without_fields(arrived[0][2]) == sent.replace(b"\r\n", b"\n")
 
 
 # One qmail behind icapscan
