@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from icapscan.clients.address import ServiceAddress, parse_url
-from icapscan.clients.answer import Answer
+from icapscan.clients.answer import Answer, FirstBytes
 from icapscan.clients.errors import (
     BodyChanged,
     ClientError,
@@ -25,8 +25,6 @@ from icapscan.clients.errors import (
     ConnectFailed,
     ConnectionLost,
     InvalidArgument,
-    Malformed,
-    NotIcap,
     Stage,
     TlsFailed,
 )
@@ -40,12 +38,8 @@ from icapscan.wire.icap_compose import Described, compose_request, reqmod_heads
 from icapscan.wire.icap_events import (
     BodyChunk,
     BodyEnd,
-    Event,
-    Failure,
     HttpHeads,
     RequestHead,
-    ResponseHead,
-    Trailer,
 )
 from icapscan.wire.icap_states import Role, State
 
@@ -56,7 +50,6 @@ _BATCH = 4
 _READ = 256 * KIB
 _GONE = frozenset({errno.EPIPE, errno.ECONNRESET})
 _METHOD = b"REQMOD"
-_ICAP = b"ICAP/"
 
 
 class Message(Struct, frozen=True):
@@ -196,7 +189,7 @@ class _Exchange:
         self._queued = 0
         """Bytes of the body that were given to the codec."""
         self._may_send = True
-        self._first = b""
+        self._first = FirstBytes()
         self._seconds = max(deadline - time.monotonic(), 0.0)
 
     def start(self) -> None:
@@ -254,36 +247,12 @@ class _Exchange:
             if _would_block(error):
                 return False
             raise self._lost() from error
-        self._check_icap(data)
-        self._act(self._codec.receive(data) if data else self._codec.receive_eof())
+        self._first.take(data)
+        for event in self._codec.receive(data) if data else self._codec.receive_eof():
+            self._answer.take(event)
         if not data and not self._is_over():
             raise self._lost()
         return True
-
-    def _check_icap(self, data: bytes) -> None:
-        """Notice at the first bytes that the peer speaks something else (PROTOCOL C46)."""
-        if len(self._first) < len(_ICAP):
-            self._first = (self._first + data[:64]).lstrip(b"\r\n")[: len(_ICAP)]
-            if not _ICAP.startswith(self._first):
-                raise NotIcap(f"The peer answers {self._first.decode('latin-1')!r}: it is not an ICAP server.")
-
-    def _act(self, events: list[Event]) -> None:
-        answer = self._answer
-        for event in events:
-            if isinstance(event, BodyChunk):
-                answer.take_body(event.data)
-            elif isinstance(event, ResponseHead):
-                answer.head = event
-            elif isinstance(event, HttpHeads):
-                answer.heads = event
-                if answer.head is not None and not answer.head.encapsulated.has_body:
-                    answer.take_no_body()
-            elif isinstance(event, BodyEnd):
-                answer.take_end(event)
-            elif isinstance(event, Trailer):
-                answer.trailer = event.fields
-            elif isinstance(event, Failure):
-                raise Malformed(f"The answer is malformed: {event.error}")
 
     def _wait(self) -> None:
         left = self._deadline - time.monotonic()

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from icapscan.clients.errors import Malformed
+from icapscan.clients.errors import Malformed, NotIcap
 from icapscan.clients.settings import ClientSettings
 from icapscan.clients.source import Source, pieces
 from icapscan.limits import MIB, Limits
 from icapscan.store import PartStore, Purse
 from icapscan.wire.fields import Fields
-from icapscan.wire.icap_events import BodyEnd, HttpHeads, ResponseHead
+from icapscan.wire.icap_events import BodyChunk, BodyEnd, Event, Failure, HttpHeads, ResponseHead, Trailer
 
 _WITH_BODY = frozenset({200, 201, 206})
 _IN_MEMORY = 8 * MIB
+_ICAP = b"ICAP/"
+
+
+class FirstBytes:
+    """Notices at the first bytes that the peer speaks something else (PROTOCOL C46, D121)."""
+
+    def __init__(self) -> None:
+        self._seen = b""
+
+    def __bool__(self) -> bool:
+        return bool(self._seen)
+
+    def take(self, data: bytes) -> bool:
+        """Whether anything but line ends has come by now. Raises `NotIcap`."""
+        if len(self._seen) < len(_ICAP):
+            self._seen = (self._seen + data[:64]).lstrip(b"\r\n")[: len(_ICAP)]
+            if not _ICAP.startswith(self._seen):
+                raise NotIcap(f"The peer answers {self._seen.decode('latin-1')!r}: it is not an ICAP server.")
+        return bool(self._seen)
 
 
 class Answer:
@@ -39,6 +58,23 @@ class Answer:
     def size(self) -> int:
         """Bytes of the body that we sent, or were to send."""
         return self._source.size if self._source is not None else 0
+
+    def take(self, event: Event) -> None:
+        """What the codec says of the answer. Raises `Malformed`, and `StoreFull` when a body cannot be kept."""
+        if isinstance(event, BodyChunk):
+            self.take_body(event.data)
+        elif isinstance(event, ResponseHead):
+            self.head = event
+        elif isinstance(event, HttpHeads):
+            self.heads = event
+            if self.head is not None and not self.head.encapsulated.has_body:
+                self.take_no_body()
+        elif isinstance(event, BodyEnd):
+            self.take_end(event)
+        elif isinstance(event, Trailer):
+            self.trailer = event.fields
+        elif isinstance(event, Failure):
+            raise Malformed(f"The answer is malformed: {event.error}")
 
     def take_body(self, data: bytes | memoryview) -> None:
         """Some bytes of the body. Raises `Malformed` past the bound, `StoreFull` when it cannot be kept."""

@@ -6,8 +6,8 @@ import asyncio
 
 from msgspec import Struct
 
-from icapscan.clients.answer import Answer
-from icapscan.clients.errors import ClientTimeout, ConnectionLost, Malformed, NotIcap, Stage
+from icapscan.clients.answer import Answer, FirstBytes
+from icapscan.clients.errors import ClientTimeout, ConnectionLost, Stage
 from icapscan.clients.link import Link
 from icapscan.clients.settings import Timeouts
 from icapscan.clients.source import PIECE, GrowingBody, Source, pieces
@@ -22,13 +22,11 @@ from icapscan.wire.icap_events import (
     PreviewEnd,
     RequestHead,
     ResponseHead,
-    Trailer,
 )
 from icapscan.wire.icap_states import Role, State
 
 _BATCH = 4
 """Pieces that go out in one write."""
-_ICAP = b"ICAP/"
 _STARVED_SECONDS = 3600.0
 """Between two looks at a connection whose body does not grow: how long that may last is the affair of its writer."""
 
@@ -52,7 +50,7 @@ class Exchange:
         self._timeouts = timeouts
         self._codec = IcapConnection(Role.CLIENT)
         self._loop = asyncio.get_running_loop()
-        self._first = b""
+        self._first = FirstBytes()
         self._began = False
         self._mark = self._loop.time()
         self._sent = 0
@@ -163,7 +161,8 @@ class Exchange:
         link = self._link
         for data in link.take():
             self._mark = self._loop.time()
-            self._check_icap(data)
+            if not self._began:
+                self._began = self._first.take(data)
             self._answer.sent, self._answer.whole = self._sent, self._all_sent
             self._act(self._codec.receive(data))
         if link.eof and not self._told_eof and self._codec.response_state is not State.DONE:
@@ -172,36 +171,13 @@ class Exchange:
             if any(isinstance(event, Failure) for event in events):
                 raise self._lost()
 
-    def _check_icap(self, data: bytes) -> None:
-        """Notice at the first bytes that the peer speaks something else (PROTOCOL C46, D121)."""
-        if self._began:
-            return
-        if len(self._first) < len(_ICAP):
-            self._first = (self._first + data[:64]).lstrip(b"\r\n")[: len(_ICAP)]
-            if self._first and not _ICAP.startswith(self._first):
-                raise NotIcap(f"The peer answers {self._first.decode('latin-1')!r}: it is not an ICAP server.")
-        self._began = bool(self._first)
-
     def _act(self, events: list[Event]) -> None:
-        answer = self._answer
         for event in events:
-            if isinstance(event, BodyChunk):
-                answer.take_body(event.data)
-            elif isinstance(event, Continue):
+            if isinstance(event, Continue):
                 self._began = False  # what was waited for has come; the answer is another wait
             elif isinstance(event, ResponseHead):
                 self._began = True
-                answer.head = event
-            elif isinstance(event, HttpHeads):
-                answer.heads = event
-                if answer.head is not None and not answer.head.encapsulated.has_body:
-                    answer.take_no_body()
-            elif isinstance(event, BodyEnd):
-                answer.take_end(event)
-            elif isinstance(event, Trailer):
-                answer.trailer = event.fields
-            elif isinstance(event, Failure):
-                raise Malformed(f"The answer is malformed: {event.error}")
+            self._answer.take(event)
 
     # Waiting
 
