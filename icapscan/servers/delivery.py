@@ -35,7 +35,7 @@ EVERY_SECONDS = 1.0
 PIECE_MOST = 256 * 1024
 _LATE = (
     b"X-Infection-Found", b"X-Virus-ID", b"X-Response-Info", b"X-Response-Desc", b"X-Icapscan-Verdict",
-    b"X-Icapscan-Tag", b"X-Icapscan-Quarantine",
+    b"X-Icapscan-Tag", b"X-Icapscan-Quarantine", b"X-Icapscan-Reference",
 )  # fmt: skip
 """What the ICAP trailer of a trickled answer may say."""
 _ANNOUNCED = b"Allow: trailers\r\nTrailer: %s\r\n" % b", ".join(_LATE)

@@ -28,4 +28,5 @@ def refusal(now: Transaction, decision: Decision, verdict: Verdict, name: str) -
     defer = decision.action is Action.DEFER
     said, reason = replies.verdict_fields(decision, verdict, profile=profile), profile.page_reason(decision.cause)
     head = replies.block_head(page.html, page.language, date, VIA, said, defer=defer, reason=reason)
+    fields += b"X-Icapscan-Reference: %s\r\n" % now.reference.encode("ascii")
     return Reply(200, "200 defer" if defer else "200 block", fields, HttpHeads(None, head), page.html)
