@@ -65,7 +65,10 @@ class ClamdEngine:
         while True:
             if not self._backends.fits(size):
                 return self._unscanned(part, Reason.OVER_LIMIT, f"{size} bytes are more than clamd scans.")
-            backend = self._backends.take_now(size, tried) or await self._backends.take(size, deadline)
+            backend = self._backends.take_now(size, tried)
+            if backend is None and self._backends.hopeless(deadline):
+                return self._unscanned(part, Reason.TIMEOUT, "Too many parts wait for clamd.")
+            backend = backend or await self._backends.take(size, deadline)
             if backend is None:
                 if not self._backends.fits(size):
                     continue  # learnt while waiting

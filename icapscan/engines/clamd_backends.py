@@ -16,6 +16,10 @@ from icapscan.errors import ConfigError
 
 SKIP_SECONDS = 1.0
 """A daemon that failed is passed over for so long, while another one works."""
+PACE_SAMPLES = 50
+"""Scans that must have ended while others waited before anything is concluded from how quickly they did."""
+_PACE_SHARE = 0.05
+"""Weight of the newest interval in the mean."""
 BACKLOG_PAUSE = 0.02
 """A Unix socket whose backlog is full cannot be waited for (connect(2), EAGAIN): it is tried again after so long."""
 
@@ -175,6 +179,11 @@ class Backends:
     def __init__(self, backends: tuple[Backend, ...]) -> None:
         self.all = backends
         self._queue: deque[tuple[asyncio.Future[Backend | None], int]] = deque()
+        self._pace = 0.0
+        """Seconds from one place that became free to the next, while there is a queue."""
+        self._samples = 0
+        self._freed = 0.0
+        """When the last one did; 0 where nobody waited since."""
 
     def take_now(self, size: int, tried: list[Backend]) -> Backend | None:
         """A place at the least busy daemon that takes ``size`` bytes and is not in ``tried``; None if there is none.
@@ -187,6 +196,16 @@ class Backends:
         if backend is not None:
             backend.busy += 1
         return backend
+
+    def hopeless(self, deadline: float) -> bool:
+        """Whether so many wait already that no place will be free before ``deadline``, a time of the event loop.
+
+        Then saying so at once serves everybody better than an answer that comes too late. A guess by the pace of the
+        last scans; nothing is concluded where there was no queue for long enough to know it.
+        """
+        if self._samples < PACE_SAMPLES or not self._queue:
+            return False
+        return len(self._queue) * self._pace > deadline - asyncio.get_running_loop().time()
 
     async def take(self, size: int, deadline: float) -> Backend | None:
         """As `take_now`, but wait for a place, in the order of coming; None after ``deadline``, or when none fits."""
@@ -207,8 +226,16 @@ class Backends:
     def release(self, backend: Backend) -> None:
         """Give a place back."""
         backend.busy -= 1
-        if self._queue:
-            self._serve()
+        if not self._queue:
+            self._freed = 0.0
+            return
+        now = time.monotonic()
+        if self._freed:
+            self._samples += 1
+            share = max(_PACE_SHARE, 1 / self._samples)
+            self._pace += share * (now - self._freed - self._pace)
+        self._freed = now
+        self._serve()
 
     def failed(self, backend: Backend) -> None:
         """Pass this daemon over for a while, if there is another."""

@@ -334,6 +334,40 @@ def test_another_daemon_takes_over_and_the_dead_one_is_passed_over(tmp_path: Pat
     asyncio.run(main())
 
 
+def test_where_too_many_wait_the_next_is_told_at_once(tmp_path: Path) -> None:
+    """It would have to wait longer than it may: 503 now is better than 503 after the whole time."""
+
+    async def slow(line: Line) -> None:
+        number = 0
+        while True:
+            await line.command()
+            number += 1
+            await asyncio.sleep(0.02)
+            await line.say(OK % number)
+
+    async def main() -> None:
+        async with fake_clamd(slow, tmp_path / "s") as (fake, address):
+            engine = engine_for(address, connections=1)
+            for _ in range(8):  # it learns how quickly places become free
+                assert [one.unscanned for one in await asyncio.gather(*(scan(engine) for _ in range(10)))] == [()] * 10
+            order: list[str] = []
+
+            async def one() -> None:
+                report = await scan(engine, seconds=0.5)
+                order.append(report.unscanned[0].detail if report.unscanned else "scanned")
+                assert reasons(report) in ([], ["timeout"])
+
+            await asyncio.gather(*(one() for _ in range(100)))
+            told = [detail for detail in order if detail == "Too many parts wait for clamd."]
+            assert order[: len(told)] == told and len(told) > 50, order
+            assert order.count("scanned") > 5
+            assert reasons(await scan(engine, seconds=0.5)) == [], "the queue is gone, and so is the reason"
+            await engine.close()
+            assert fake.failures == []
+
+    asyncio.run(main())
+
+
 def test_the_least_busy_daemon_is_asked(tmp_path: Path) -> None:
     async def main() -> None:
         go = asyncio.Event()
