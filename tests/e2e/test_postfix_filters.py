@@ -148,7 +148,9 @@ def test_without_a_scanner_nothing_passes_and_nothing_is_lost(tmp_path: Path, wa
             if way == "postfix-before-queue":
                 assert mails.send(here.postfix.port, mails.clean("waits")).startswith("250")
             else:
-                here.postfix.flush()
+                here.postfix.flush_until(
+                    lambda: here.inbox.with_subject("waits") != [], "the mail after the scanner is back"
+                )
             here.inbox.wait_for_subject("waits")
             here.postfix.wait_empty()
         assert len(here.inbox.mails) == 1

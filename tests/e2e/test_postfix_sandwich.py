@@ -162,7 +162,7 @@ def test_while_nothing_can_be_scanned_mail_waits_at_the_relay(tmp_path: Path) ->
         site.relay.wait_for_log(r"status=deferred.*451 4\.7\.1 ")
         assert site.relay.queued() == 1
         with run_icapscan(tmp_path / "again", {"server.listen": [f"127.0.0.1:{site.server.icap_port}"]}):
-            site.relay.flush()
+            site.relay.flush_until(lambda: site.sink.with_subject("waits") != [], "the mail after the scanner is back")
             assert mails.without_fields(site.sink.wait_for_subject("waits").data) == mails.clean("waits")
 
 

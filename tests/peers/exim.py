@@ -11,7 +11,8 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.peers import missing_peer, require_root
@@ -68,6 +69,17 @@ class Exim(Process):
         """Try every queued message again now, waiting for the end of it."""
         command = [str(self.home / "exim"), "-C", str(self.home / "exim.conf"), "-qff"]
         subprocess.run(command, capture_output=True, timeout=120, check=True)
+
+    def flush_until(self, true: Callable[[], bool], what: str, seconds: float = 150.0) -> None:
+        """`flush` again and again until ``true()``: the first try may come too early for others."""
+
+        def tried() -> bool:
+            if not true():
+                self.flush()
+                time.sleep(0.5)
+            return true()
+
+        self.wait_until(tried, what, seconds)
 
     def end(self, seconds: float = 20.0) -> int:
         code = super().end(seconds)

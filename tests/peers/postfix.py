@@ -12,7 +12,8 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.peers import require, require_root
@@ -125,6 +126,19 @@ class Postfix(Process):
     def flush(self) -> None:
         """Try every queued message again now."""
         self.run("postqueue", "-f")
+
+    def flush_until(self, true: Callable[[], bool], what: str, seconds: float = 150.0) -> None:
+        """Try every queued message again and again until ``true()``: the first try may come too early for others."""
+        last = 0.0
+
+        def tried() -> bool:
+            nonlocal last
+            if time.monotonic() > last + 2.0:
+                self.flush()
+                last = time.monotonic()
+            return true()
+
+        self.wait_until(tried, what, seconds)
 
     def map(self, name: str, entries: Mapping[str, str] | str) -> Path:
         """Write a lookup table ``config/NAME`` and, for ``hash:`` tables, its database; returns the file's path."""
