@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import smtplib
+import socket
 import ssl
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -154,6 +155,36 @@ def test_no_open_relay(front: Front, sender: str, recipient: str) -> None:
     assert reply[:1] in "45", reply
     front.postfix.wait_empty()
     assert len(front.world.mails) == before
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r.\r\n", b"\r\n.\n", b"\r\n.\r", b"\r\n\0.\r\n", b"\n\n.\r\n",
+        b"\r\n.\r\r\n", b"\r\n.\0\r\n", b"\r\n .\r\n", b"\r\n..\r\n",
+    ],
+)  # fmt: skip
+def test_one_message_in_is_never_two_messages_out(front: Front, end: bytes) -> None:
+    """``end`` looks like the end of a message to some servers; behind it stands what they would take for commands."""
+    before = len(front.inbox.mails)
+    inner = b"MAIL FROM:<ceo@example.com>\r\nRCPT TO:<ben@example.com>\r\nDATA\r\nSubject: smuggled\r\n\r\nx\r\n.\r\n"
+    with socket.create_connection(("127.0.0.1", front.proxy.port), timeout=60) as connection:
+        reader = connection.makefile("rb")
+        reader.readline()
+        for line in (b"HELO client.test", b"MAIL FROM:<a@client.test>", b"RCPT TO:<anna@example.com>", b"DATA"):
+            connection.sendall(line + b"\r\n")
+            assert reader.readline()[:1] in b"23"
+        # the inner message has an end of its own: it is the end of the outer one, and nothing may follow
+        connection.sendall(b"Subject: outer\r\n\r\ntext" + end + inner)
+        replies = [reader.readline()]
+        connection.shutdown(socket.SHUT_WR)
+        replies += reader.readlines()
+    assert replies[0][:3] in (b"250", b"550", b"500", b"554"), replies
+    assert [reply for reply in replies[1:] if reply[:1] in b"23"] == []
+    front.postfix.wait_empty()
+    arrived = front.inbox.mails[before:]
+    assert len(arrived) == (replies[0][:3] == b"250")
+    assert all(mail.field("Subject") == "outer" and mail.recipients == ("anna@example.com",) for mail in arrived)
 
 
 @pytest.mark.parametrize("tell", ["proxy-v1", "proxy-v2"])
