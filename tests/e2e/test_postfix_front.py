@@ -158,6 +158,33 @@ def test_no_open_relay(front: Front, sender: str, recipient: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "claim",
+    [
+        b"XCLIENT ADDR=127.0.0.1 LOGIN=anna@example.com", b"XFORWARD ADDR=127.0.0.1 SOURCE=LOCAL",
+        b"PROXY TCP4 127.0.0.1 127.0.0.1 4000 25", b"AUTH PLAIN AGFubmFAZXhhbXBsZS5jb20Ad3Jvbmc=",
+        b"AUTH EXTERNAL YW5uYQ==",
+        b"AUTH PLAIN =", b"EHLO 127.0.0.1", b"STARTTLS", b"NOOP\rXCLIENT ADDR=127.0.0.1",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("greeted", [False, True])
+def test_no_client_can_claim_to_be_somebody_else(front: Front, claim: bytes, greeted: bool) -> None:
+    before = len(front.world.mails)
+    lines = ([b"EHLO client.test"] if greeted else []) + [claim, b"EHLO client.test", b"MAIL FROM:<anna@example.com>"]
+    source = socket.create_connection(("127.0.0.1", front.proxy.port), 60, ("127.0.0.2", 0))
+    with source as connection, connection.makefile("rb") as reader:
+        reader.readline()
+        reply = b"250 "
+        for line in [*lines, b"RCPT TO:<far@world.test>"]:
+            connection.sendall(line + b"\r\n")
+            while (reply := reader.readline())[3:4] == b"-":
+                pass
+            if not reply:
+                break  # it wants no more of this
+        assert reply[:1] in (b"", b"4", b"5"), reply
+    assert len(front.world.mails) == before
+
+
+@pytest.mark.parametrize(
     "end",
     [
         b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r.\r\n", b"\r\n.\n", b"\r\n.\r", b"\r\n\0.\r\n", b"\n\n.\r\n",
