@@ -9,10 +9,10 @@ import signal
 import socket
 import stat
 
+from icapscan.adapters.asking import mail_client_settings
 from icapscan.adapters.milter_session import Context, MilterSession
 from icapscan.adapters.milter_settings import MilterSettings
 from icapscan.clients.balance import IcapPool
-from icapscan.clients.settings import ClientSettings, Timeouts
 from icapscan.errors import ConfigError
 from icapscan.store import Purse
 
@@ -24,10 +24,7 @@ class MilterServer:
     """Use as a context manager: it listens inside."""
 
     def __init__(self, settings: MilterSettings) -> None:
-        timeouts = Timeouts(total=settings.timeouts.scan, answer=settings.timeouts.scan)
-        client = ClientSettings(
-            timeouts=timeouts, connections=settings.icap_connections, preview="never", identity="always"
-        )
+        client = mail_client_settings(settings.timeouts.scan, settings.icap_connections, "icapscan-milter")
         self._settings = settings
         self._pool = IcapPool(settings.icap, settings=client)
         hostname = settings.hostname or socket.gethostname()

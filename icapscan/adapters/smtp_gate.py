@@ -7,12 +7,13 @@ import ssl
 from collections import Counter
 from collections.abc import Callable
 
+from icapscan.adapters.asking import mail_client_settings
 from icapscan.adapters.relay_rules import RelayRules, Standing
 from icapscan.adapters.settings import SmtpSettings
 from icapscan.adapters.smtp_message import Envelope, Message
 from icapscan.adapters.smtp_record import MessageRecord, line_of
 from icapscan.clients.balance import IcapPool
-from icapscan.clients.settings import ClientSettings, Timeouts
+from icapscan.clients.settings import ClientSettings
 from icapscan.errors import ConfigError
 from icapscan.limits import Limits
 from icapscan.store import Purse
@@ -32,7 +33,7 @@ class Gate:
         self._clients: Counter[str] = Counter()
         self._purse = Purse(settings.memory, settings.disk)
         self._limits = Limits()
-        self.pool = IcapPool(settings.icap, settings=_client_settings(settings))
+        self.pool = IcapPool(settings.icap, settings=_asking(settings))
 
     def speaks_for_others(self, address: str) -> bool:
         """Whether a connection from there begins with a PROXY header."""
@@ -76,14 +77,8 @@ class Gate:
         self._write("smtp " + sentence.replace("\r", "?").replace("\n", "?"))
 
 
-def _client_settings(settings: SmtpSettings) -> ClientSettings:
-    """No preview: a service is to see every byte. Who the client is goes to it whatever its OPTIONS say."""
-    seconds = settings.timeouts.scan
-    timeouts = Timeouts(total=seconds, answer=seconds)
-    return ClientSettings(
-        timeouts=timeouts, connections=settings.icap_connections, preview="never", identity="always",
-        user_agent="icapscan-smtp",
-    )  # fmt: skip
+def _asking(settings: SmtpSettings) -> ClientSettings:
+    return mail_client_settings(settings.timeouts.scan, settings.icap_connections, "icapscan-smtp")
 
 
 def _tls_context(settings: SmtpSettings) -> ssl.SSLContext | None:

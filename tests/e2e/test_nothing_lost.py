@@ -149,6 +149,7 @@ def send(port: int, number: int, infected: bool, seen: dict[int, int]) -> None:
         seen.setdefault(number, 0)
 
 
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize("count", [240, pytest.param(2000, marks=pytest.mark.full)])
 def test_nothing_is_lost_and_nothing_bad_arrives(tmp_path: Path, count: int) -> None:
     seed = random.SystemRandom().randrange(1 << 32)
