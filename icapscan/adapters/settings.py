@@ -46,7 +46,7 @@ class SmtpTimeouts(Struct, frozen=True, forbid_unknown_fields=True):
     """A peer that takes nothing of what is sent for so long is cut off."""
     connect: Seconds = 30.0
     greeting: Seconds = 60.0
-    """RFC 5321 allows 300 s. A next hop on the same site that takes longer is better given up: mail is deferred then."""
+    """RFC 5321 allows 300 s. One on the same site that takes longer is better given up: mail is deferred then."""
     reply: Seconds = 300.0
     """For the next hop's reply to a command."""
     data_start: Seconds = 120.0

@@ -1,167 +1,176 @@
-"""The sandwich: a Postfix that relays, `icapscan smtp`, a Postfix that delivers; all real, all on one host."""
+"""Two Postfix instances and icapscan between them, by the files of ``docs/examples/postfix-sandwich``."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+import base64
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from msgspec import Struct
 
-from tests.clients.fakes import EICAR
-from tests.e2e.test_smtp_proxy import HEAD, attached, forwarded, icap, zipped
-from tests.peers.dovecot import USERS, run_dovecot
+from tests.e2e import mails
+from tests.peers.dovecot import Dovecot, run_dovecot
+from tests.peers.examples import EXAMPLES, SmtpExample, example, run_smtp_example
 from tests.peers.icapscan_server import IcapscanServer, run_icapscan
-from tests.peers.mail import MailSink, Sent, run_swaks
-from tests.peers.postfix import Postfix, maildir_lines, run_postfix
-from tests.peers.smtp_proxy import SmtpProxyProcess, run_smtp_proxy
-from tests.peers.tcpserver import tcprules
+from tests.peers.mail import MailSink, run_swaks
+from tests.peers.origin import EICAR
+from tests.peers.postfix import Postfix, run_postfix
+from tests.peers.processes import free_port
 
-# The delivery side trusts the proxy to say who the client is, and nothing else.
-DELIVERY = "mynetworks =\nsmtpd_authorized_xclient_hosts = 127.0.0.0/8\nmessage_size_limit = 100000000\n"
-BOUNCED = re.compile(r"status=bounced .*554 5\.7\.1 Message refused: .*(?i:eicar)")
-NO_RELAYING = re.compile(r"[45]54 [45]\.7\.1 ")
+FOLDER = "postfix-sandwich"
+USERS = {"anna@example.com": "blue-Anchor 7"}
 
 
-class Sandwich(Struct):
-    """All that is between a client and the mailbox."""
+class Sandwich(Struct, frozen=True):
+    """From outside to inside. ``sink``: the mailboxes of example.com; ``world``: everybody else's."""
 
     relay: Postfix
-    proxy: SmtpProxyProcess
-    delivery: Postfix
+    proxy: SmtpExample
     server: IcapscanServer
+    delivery: Postfix
+    sink: MailSink
+    world: MailSink
+    dovecot: Dovecot
 
-    def send(self, mail: bytes, folder: Path, *arguments: str) -> Sent:
-        return run_swaks(self.relay.port, *arguments, data=mail, folder=folder)
+
+@contextlib.contextmanager
+def sandwich(folder: Path, settings: Mapping[str, object] | None = None) -> Iterator[Sandwich]:
+    scan, inner = free_port(), free_port()
+    boxes = {"mailboxes": (EXAMPLES / FOLDER / "mailboxes").read_text()}
+    tables = {"hash:/etc/postfix/mailboxes": "hash:{config}/mailboxes"}
+    with contextlib.ExitStack() as stack:
+        sink, world = stack.enter_context(MailSink()), stack.enter_context(MailSink())
+        dovecot = stack.enter_context(run_dovecot(folder / "dovecot", USERS))
+        server = stack.enter_context(run_icapscan(folder / "server", settings))
+        delivery_main = example(
+            f"{FOLDER}/delivery-main.cf", {**tables, "lmtp:unix:private/dovecot-lmtp": f"smtp:[127.0.0.1]:{sink.port}"}
+        )
+        delivery = run_postfix(
+            folder / "delivery",
+            main=f"{delivery_main}\ndefault_transport = smtp:[127.0.0.1]:{world.port}\n",
+            master=example(f"{FOLDER}/delivery-master.cf", {"127.0.0.1:1025": f"127.0.0.1:{inner}"}),
+            port=inner, smtpd=False, name="delivery", files=boxes,
+        )  # fmt: skip
+        stack.enter_context(delivery)
+        changes = {"127.0.0.1:3000": f"127.0.0.1:{scan}", "127.0.0.1:1344": f"127.0.0.1:{server.icap_port}",
+                   "127.0.0.1:1025": f"127.0.0.1:{inner}"}  # fmt: skip
+        proxy = stack.enter_context(run_smtp_example(folder / "proxy", example(f"{FOLDER}/icapscan.toml", changes)))
+        outer = free_port()
+        relay = run_postfix(
+            folder / "relay",
+            main=example(
+                f"{FOLDER}/relay-main.cf",
+                {**tables, "[127.0.0.1]:3000": f"[127.0.0.1]:{scan}", "/run/dovecot/auth-client": str(dovecot.socket)},
+            ),
+            master=example(f"{FOLDER}/relay-master.cf", {"smtp      inet": f"127.0.0.1:{outer} inet"}),
+            port=outer, smtpd=False, name="relay", files=boxes,
+        )  # fmt: skip
+        stack.enter_context(relay)
+        yield Sandwich(relay, proxy, server, delivery, sink, world, dovecot)
 
 
 @pytest.fixture(scope="module")
-def sandwich(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandwich]:
-    folder = tmp_path_factory.mktemp("sandwich")
-    with (
-        run_icapscan(folder / "server") as server,
-        run_postfix(folder / "delivery", name="delivery", main=maildir_lines() + DELIVERY) as delivery,
-        run_smtp_proxy(folder / "proxy", [icap(server)], delivery.port, {"hop.tell": "xclient"}) as proxy,
-        run_postfix(
-            folder / "relay",
-            name="relay",
-            hostname="relay.inside.test",
-            main=f"relayhost = [127.0.0.1]:{proxy.port}\nmynetworks = 127.0.0.0/8\nmessage_size_limit = 100000000\n",
-        ) as relay,
-    ):
-        yield Sandwich(relay, proxy, delivery, server)
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandwich]:
+    with sandwich(tmp_path_factory.mktemp("sandwich")) as made:
+        yield made
 
 
-def arrived(delivery: Postfix, subject: bytes) -> bytes:
-    """The mail with that subject in the mailbox, once it is there."""
-
-    def those() -> list[bytes]:
-        return [mail for mail in delivery.maildir() if b"\nSubject: " + subject + b"\n" in mail]
-
-    delivery.wait_until(lambda: bool(those()), f"a mail {subject!r}")
-    (mail,) = those()
-    return mail
-
-
-def test_clean_mail_arrives_unchanged_below_the_fields(sandwich: Sandwich, tmp_path: Path) -> None:
-    body = b".dot\n..two\n\n" + "öü".encode() + b" \nFrom here\nend\n"
-    mail = HEAD % b"through" + b"Content-Type: text/plain; charset=utf-8\n\n" + body
-    assert sandwich.send(mail, tmp_path).ok
-    got = arrived(sandwich.delivery, b"through")
-    assert got.endswith((mail + b"\n", mail))
-    assert b"(icapscan) with ESMTP id" in got and b"X-Virus-Scanned: by icapscan at" in got
-    # XCLIENT: the delivery side knows the relay by its own name, not the proxy
-    assert b"from relay.inside.test" in got.partition(b"Received: ")[2].partition(b"\n")[0]
+def test_clean_mail_arrives_byte_identical_below_the_added_fields(site: Sandwich) -> None:
+    sent = mails.clean("identical")
+    reply = mails.send(site.relay.port, sent, mail_options=["BODY=8BITMIME"], source="127.0.0.2")
+    assert reply.startswith("250"), reply
+    got = site.sink.wait_for_subject("identical")
+    site.proxy.wait_for_log("client=127.0.0.2 .*action=pass")  # by XFORWARD
+    assert mails.without_fields(got.data) == sent
+    assert (got.sender, got.recipients) == (mails.SENDER, (mails.ANNA,))
+    assert "BODY=8BITMIME" in got.sender_parameters
+    added = got.data.partition(b"From: ")[0]
+    assert added.count(b"Received: ") == 3
+    assert b"by scan.example.com (icapscan) with ESMTP" in added
+    assert b"X-Virus-Scanned: " in added
 
 
-@pytest.mark.parametrize(
-    "mail",
-    [attached(EICAR, "eicar.com"), forwarded(forwarded(attached(zipped(EICAR), "eicar.zip")))],
-    ids=["base64", "zip in a mail in a mail"],
-)
-def test_eicar_bounces_at_the_sender(sandwich: Sandwich, tmp_path: Path, mail: bytes) -> None:
-    before = len(sandwich.relay.log_text())
-    assert sandwich.send(mail, tmp_path).ok
-    sandwich.relay.wait_until(lambda: BOUNCED.search(sandwich.relay.log_text()[before:]) is not None, "the bounce")
-    assert not any(EICAR[:30] in got for got in sandwich.delivery.maildir())
+@pytest.mark.parametrize("kind", ["infected", "nested"])
+def test_eicar_is_refused_in_the_session_and_the_senders_mta_bounces(site: Sandwich, kind: str) -> None:
+    sent = getattr(mails, kind)(f"bad {kind}")
+    assert mails.send(site.relay.port, sent, sender="ben@example.com").startswith("250")
+    site.relay.wait_for_log(rf"to=<{mails.ANNA}>.*status=bounced.*554 5\.7\.1 Message refused: \S*(?i:eicar)")
+    bounce = site.sink.wait_for_text(f"Subject: bad {kind}".encode())
+    assert bounce.field("Subject") == "Undelivered Mail Returned to Sender"
+    assert (bounce.sender, bounce.recipients) == ("", ("ben@example.com",))
+    assert b"554 5.7.1 Message refused" in bounce.data
+    assert base64.encodebytes(EICAR)[:40] not in bounce.data
+    site.relay.wait_empty()
+    site.delivery.wait_empty()
+    assert not site.sink.with_subject(f"bad {kind}")
 
 
-def test_a_mail_of_30_megabytes(sandwich: Sandwich, tmp_path: Path) -> None:
-    mail = attached(bytes(range(256)) * 90_000, "large.bin", b"sandwich-large")
-    assert sandwich.send(mail, tmp_path).ok
-    got = arrived(sandwich.delivery, b"sandwich-large")
-    assert got.rstrip(b"\n").endswith(mail.rstrip(b"\n"))
+def test_a_mail_of_30_mb(site: Sandwich) -> None:
+    sent = mails.large("thirty")
+    assert mails.send(site.relay.port, sent, mail_options=["BODY=8BITMIME"]).startswith("250")
+    assert mails.without_fields(site.sink.wait_for_subject("thirty", 150).data) == sent
 
 
-def test_no_open_relay_with_the_classic_tricks(sandwich: Sandwich) -> None:
-    tricks = [
-        "x@far.test", "x%far.test@inside.test", '"x@far.test"', '"x@far.test"@inside.test', "@inside.test:x@far.test",
-        "far.test!x", "x@far.test@inside.test", "x@[192.0.2.1]", "x%far.test@[127.0.0.1]",
-    ]  # fmt: skip
-    for sender in ("<>", "reader@inside.test", "postmaster@[127.0.0.1]"):
-        for trick in tricks:
-            said = run_swaks(sandwich.proxy.port, "--quit-after", "RCPT", sender=sender, to=trick)
-            local = trick.endswith("@inside.test") and "@far.test@" not in trick
-            if said.ok:  # an odd address of its own domain: that goes to its own mailbox, and nowhere else
-                assert local, (sender, trick, said.text)
-    assert sandwich.delivery.queued() == 0
+def test_smtputf8_and_dsn_parameters_are_kept(site: Sandwich) -> None:
+    sent = mails.message("Grüße überall", [mails.text()])
+    reply = mails.send(
+        site.relay.port, sent, sender="jörg@client.test", to=["größe@welt.test"],
+        mail_options=["SMTPUTF8", "BODY=8BITMIME", "RET=HDRS", "ENVID=QQ314159"],
+        rcpt_options=["NOTIFY=SUCCESS,FAILURE", "ORCPT=utf-8;größe@welt.test"],
+    )  # fmt: skip
+    assert reply.startswith("250"), reply
+    got = site.world.wait_for_subject("Grüße")
+    assert (got.sender, got.recipients) == ("jörg@client.test", ("größe@welt.test",))
+    assert {"SMTPUTF8", "BODY=8BITMIME", "RET=HDRS", "ENVID=QQ314159"} <= set(got.sender_parameters)
+    assert any(one.startswith("NOTIFY=") and {"SUCCESS", "FAILURE"} == set(one[7:].split(",")) for one in
+               got.recipient_parameters[0])  # fmt: skip
+    assert any(one.startswith("ORCPT=utf-8;") for one in got.recipient_parameters[0])
+    assert mails.without_fields(got.data) == sent
 
 
-# Who may relay
+def test_a_refused_recipient_is_the_delivery_sides_answer(site: Sandwich) -> None:
+    assert "550 5.1.1 <nobody@example.com>" in run_swaks(site.proxy.port, to="nobody@example.com").text
 
 
-def test_pop_before_smtp_by_rules_that_are_replaced_while_it_runs(tmp_path: Path) -> None:
-    rules = tmp_path / "tcp.smtp.cdb"
-    tcprules(rules, ":allow\n")
-    with (
-        MailSink() as submission,
-        run_icapscan(tmp_path / "server") as server,
-        run_postfix(tmp_path / "inbound", name="inbound", main=maildir_lines() + DELIVERY) as inbound,
-        run_smtp_proxy(
-            tmp_path / "proxy", [icap(server)], inbound.port,
-            {"hop.tell": "xclient", "relay_rules": str(rules), "hop.relay": f"127.0.0.1:{submission.port}"},
-        ) as proxy,
-    ):  # fmt: skip
-        submission.extensions = (*submission.extensions, "XCLIENT NAME ADDR PORT PROTO HELO LOGIN")
-
-        def out(address: str) -> str:
-            return run_swaks(proxy.port, "--local-interface", address, "--quit-after", "RCPT", to="x@far.test").text
-
-        assert NO_RELAYING.search(out("127.0.0.9"))
-        inbound.wait_for_log(r"NOQUEUE: reject: RCPT from \S*\[127\.0\.0\.9\]")  # by XCLIENT it knows the real client
-        tcprules(rules, '127.0.0.9:allow,RELAYCLIENT=""\n127.0.0.66:deny\n:allow\n')
-        assert not NO_RELAYING.search(out("127.0.0.9")) and "250 2.1.5 fine" in out("127.0.0.9")
-        assert NO_RELAYING.search(out("127.0.0.8"))
-        assert "554 5.7.1 You may not send mail here" in out("127.0.0.66")
-        tcprules(rules, ":allow\n")
-        assert NO_RELAYING.search(out("127.0.0.9"))
+def test_who_may_relay_is_decided_by_the_relay(site: Sandwich) -> None:
+    # an outsider may not: 127.0.0.2 is not in mynetworks
+    outsider = ("--local-interface", "127.0.0.2", "--quit-after", "RCPT")
+    assert "554 5.7.1" in run_swaks(site.relay.port, *outsider, to="far@world.test").text
+    for mechanism in ("PLAIN", "LOGIN", "CRAM-MD5"):
+        log_in = ("--local-interface", "127.0.0.2", "--auth", mechanism, "--auth-user", "anna@example.com")
+        said = run_swaks(site.relay.port, *log_in, "--auth-password", "wrong", to="far@world.test")
+        assert "535 5.7.8" in said.text
+        assert run_swaks(
+            site.relay.port, *log_in, "--auth-password", USERS["anna@example.com"], "--h-Subject", f"by {mechanism}",
+            to="far@world.test",
+        ).ok  # fmt: skip
+        assert site.world.wait_for_subject(f"by {mechanism}").recipients == ("far@world.test",)
 
 
-@pytest.mark.parametrize("how", ["pass", "dovecot"])
-def test_auth_against_dovecot_at_the_delivery_side_and_at_the_proxy(how: str, tmp_path: Path) -> None:
-    with run_dovecot(tmp_path / "dovecot") as dovecot, MailSink() as far, run_icapscan(tmp_path / "server") as server:
-        main = (
-            f"{DELIVERY}relayhost = [127.0.0.1]:{far.port}\nsmtpd_sasl_auth_enable = yes\nsmtpd_sasl_type = dovecot\n"
-            f"smtpd_sasl_path = {dovecot.socket}\nsmtpd_tls_auth_only = no\n"
-            "smtpd_relay_restrictions = permit_sasl_authenticated, reject_unauth_destination\n"
-        )
-        settings = {"auth": how, "dovecot": str(dovecot.socket), "hop.tell": "xclient" if how == "dovecot" else "none"}
-        with (
-            run_postfix(tmp_path / "delivery", name="delivery", main=maildir_lines() + main) as delivery,
-            run_smtp_proxy(tmp_path / "proxy", [icap(server)], delivery.port, settings) as proxy,
-        ):
-            assert NO_RELAYING.search(run_swaks(proxy.port, "--quit-after", "RCPT", to="x@far.test").text)
-            for number, (user, password) in enumerate(USERS.items()):
-                for mechanism in ("PLAIN", "LOGIN", "CRAM-MD5"):
-                    if mechanism == "CRAM-MD5" and not password.isascii():
-                        continue  # swaks encodes it in another way
-                    log_in = ("--auth", mechanism, "--auth-user", user, "--auth-password")
-                    subject = f"{mechanism} {number}"
-                    mail = HEAD % subject.encode() + b"\nhello\n"
-                    sent = run_swaks(proxy.port, *log_in, password, to="x@far.test", data=mail, folder=tmp_path)
-                    assert sent.ok, sent.text
-                    assert user in proxy.wait_for_log(f"user={re.escape(user)} .*")
-                    assert far.wait_for_subject(subject).recipients == ("x@far.test",)
-                    refused = run_swaks(proxy.port, *log_in, "wrong", "--quit-after", "RCPT", to="x@far.test")
-                    assert "535 5.7.8" in refused.text and not refused.ok
+def test_the_inner_port_takes_no_client_but_the_scanner(site: Sandwich) -> None:
+    said = run_swaks(site.delivery.port, "--local-interface", "127.0.0.2", to="far@world.test")
+    assert not said.ok
+    assert "554 5.7.1" in said.text
+
+
+def test_while_nothing_can_be_scanned_mail_waits_at_the_relay(tmp_path: Path) -> None:
+    with sandwich(tmp_path) as site:
+        site.server.stop()
+        assert mails.send(site.relay.port, mails.clean("waits")).startswith("250")
+        site.relay.wait_for_log(r"status=deferred.*451 4\.7\.1 ")
+        assert site.relay.queued() == 1
+        with run_icapscan(tmp_path / "again", {"server.listen": [f"127.0.0.1:{site.server.icap_port}"]}):
+            site.relay.flush_until(lambda: site.sink.with_subject("waits") != [], "the mail after the scanner is back")
+            assert mails.without_fields(site.sink.wait_for_subject("waits").data) == mails.clean("waits")
+
+
+def test_sanitised_where_policy_says_so(tmp_path: Path) -> None:
+    with sandwich(tmp_path, {"policy.mail.infected": "sanitize", "services.avscan.traffic": "mail"}) as site:
+        assert mails.send(site.relay.port, mails.infected("cleaned"), mail_options=["BODY=8BITMIME"]).startswith("250")
+        got = site.sink.wait_for_subject("cleaned")
+        assert base64.encodebytes(EICAR)[:40] not in got.data
+        assert "Grüße".encode() in got.data
+        assert b"X-Folded: one\r\n\ttwo\r\n" in got.data
+        site.proxy.wait_for_log("action=replace threat=")
