@@ -231,13 +231,10 @@ def main() -> None:
                 rates.setdefault(one.name, []).append(measure(one, given.count, given.size))
     middle = {what: statistics.median(found) for what, found in rates.items()}
     print(f"{given.count} mails with a new attachment of {given.size:,} bytes each, {CONCURRENCY} at a time")
-    for way, rate in middle.items():
-        shown = " ".join(f"{one:.0f}" for one in rates[way])
-        print(
-            f"{way:14} {rate:7.1f} mails/s   {rate / middle['none']:.2f} of none   ({shown})"
-            if "none" in middle
-            else way
-        )
+    for what, rate in middle.items():
+        shown = " ".join(f"{one:.0f}" for one in rates[what])
+        of_none = f"{rate / middle['none']:.2f} of none   " if "none" in middle else ""
+        print(f"{what:14} {rate:7.1f} mails/s   {of_none}({shown})")
     if given.json:
         given.json.write_text(json.dumps({"count": given.count, "size": given.size, "rates": rates}, indent=1))
 
