@@ -220,7 +220,7 @@ def test_no_room_for_the_body_cuts(trickling: Live) -> None:
 
 
 def test_a_client_that_stops_sending_after_the_beginning_gets_no_end() -> None:
-    with Live(FindsEicar(), services=service(TRICKLE), server=with_server(body_timeout=0.4)) as live:
+    with Live(FindsEicar(), services=service(TRICKLE), server=with_server(body_timeout=2.0)) as live:
         with live.connect() as peer:
             begin(peer, BODY)
             peer.rest_or_reset()

@@ -361,7 +361,7 @@ def test_where_too_many_wait_the_next_is_told_at_once(tmp_path: Path) -> None:
             told = [detail for detail in order if detail == "Too many parts wait for clamd."]
             assert order[: len(told)] == told and len(told) > 50, order
             assert order.count("scanned") > 5
-            assert reasons(await scan(engine, seconds=0.5)) == [], "the queue is gone, and so is the reason"
+            assert reasons(await scan(engine)) == [], "the queue is gone, and so is the reason"
             await engine.close()
             assert fake.failures == []
 
