@@ -109,11 +109,12 @@ class StreamView:
         if seen is not None and self._state == self._skip:
             self._leave()
         elif seen is not None:
-            if not (seen.local.open_ended and seen.local.method == zh.STORED and not seen.locked):
-                yield from self._fail(seen, Reason.MALFORMED, "The data is cut short.")
-            else:
-                yield from self._close(seen)
+            if seen.local.open_ended and seen.local.method == zh.STORED and not seen.locked:
+                # All the rest was taken for it, in which a reader by the directory may find other members.
                 yield from self._members.anomaly("zip-no-descriptor", self._title(seen))
+                yield from self._fail(seen, Reason.MALFORMED, "The end of the data is not found.")
+            else:
+                yield from self._fail(seen, Reason.MALFORMED, "The data is cut short.")
 
     def _run(self) -> Iterator[PartEvent]:
         while not self.ends:
