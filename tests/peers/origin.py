@@ -123,9 +123,9 @@ class _Handler(BaseHTTPRequestHandler):
         began, sent = time.monotonic(), 0
         try:
             for piece in body(size, "slow"):
-                self.wfile.write(piece)
                 sent += len(piece)
                 time.sleep(max(0.0, began + seconds * sent / size - time.monotonic()))
+                self.wfile.write(piece)  # behind the pause: the last piece leaves when all the seconds are over, not before
             self.wfile.write(last)
         except ConnectionError:
             self.close_connection = True
