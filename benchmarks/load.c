@@ -1,99 +1,78 @@
-/* Load generator for ICAP servers: RESPMOD with unique bodies over keep-alive connections, closed loop, one thread.
+/* Load generator for ICAP servers and for clamd itself: one thread, epoll, keep-alive connections.
  *
- * Every body is the same random base with 32 bytes of its own at the start (seed of the run and a counter), so no cache of
- * the server or of clamd can help. With --marker every n-th body ends in the marker and must be blocked (200 with
- * an encapsulated 403): a server that does not scan is an error, not a record. Every answer is read to its end by
- * its Encapsulated field and its chunks (RFC 3507 4.4.1), and a body that was copied back is compared byte by byte.
- * The result is one JSON object on standard output.
+ * Closed loop: each connection sends its next request when its answer is complete. Open loop (--rate): requests are due at
+ * even distances, wait while all connections are busy, and their latency counts from when they were due, so that a server
+ * that stalls cannot hide it (coordinated omission).
+ *
+ * Every body is the same but for its nonces, 32 hex digits each from the seed of the run and a counter, so no memory of
+ * the server or of clamd can help; --repeated takes that away. Every n-th body is marked and must be blocked (200 with an
+ * encapsulated 403; FOUND): a server that does not scan is an error, not a record. Every answer is read to its end, and a
+ * body that was copied back is compared byte by byte. The result is one JSON object on standard output.
  */
 #define _GNU_SOURCE
+#include "load.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
+#include <sys/timerfd.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
-#define NONCE 32
-#define HEAD_MAX 16384
 #define READ_SIZE (256 * 1024)
-#define SUB_BITS 5 /* a latency bucket is 1/32 of its power of two wide: 3 % */
+#define SUB_BITS 7 /* a latency bucket is 1/128 of its power of two wide: under 1 % */
 #define BUCKETS (64 << SUB_BITS)
-#define IOV_BATCH 256
+#define SECOND 1000000000u
 
-enum error_kind { E_CONNECT, E_CLOSED, E_STATUS, E_FRAMING, E_BODY, E_MISSED, E_FALSE, E_SLOW, E_KINDS };
+enum error_kind { E_CLOSED, E_STATUS, E_FRAMING, E_BODY, E_MISSED, E_FALSE, E_SLOW, E_KINDS };
 static const char *error_names[E_KINDS] = {
-    "connect", "closed", "status", "framing", "body-differs", "marker-missed", "clean-blocked", "no-answer"};
+    "closed", "status", "framing", "body-differs", "marker-missed", "clean-blocked", "no-answer"};
 
-enum state { S_HEAD, S_ENCAPSULATED, S_CHUNK_LINE, S_DATA, S_DATA_END, S_TRAILER, S_DONE };
-
-struct connection {
-    int fd;
-    int marked;             /* this request carries the marker */
-    int sent;               /* the whole request is on its way */
-    int started;            /* a byte of the answer was read */
-    enum state state;
-    size_t position;        /* byte of the request to send next */
-    char nonce[NONCE + 1];
-    char head[HEAD_MAX];    /* ICAP head, then encapsulated head */
-    size_t head_size;
-    size_t head_wanted;     /* length of the encapsulated head */
-    int status, http_status, has_body;
-    size_t chunk_left, body_seen;
-    int line_size;
-    char line[64];
-    uint64_t begun;
+struct histogram {
+    uint64_t count, sum, most, buckets[BUCKETS]; /* nanoseconds */
 };
 
-static struct {
-    const char *host, *service;
-    int port, connections, allow204, copy_expected;
-    size_t size, chunk;
-    double seconds, warmup;
-    uint64_t seed, marker_every;
-    const char *marker;
-    double patience;
-} option = {"127.0.0.1", "echo", 1344, 16, 0, 0, 4096, 16384, 5, 1, 1, 0, NULL, 60};
+struct options option = {.mode = RESPMOD, .host = "127.0.0.1", .service = "echo", .type = "application/octet-stream",
+                         .port = 1344, .connections = 16, .size = 4096, .chunk = 16384, .seconds = 5, .warmup = 1,
+                         .seed = 1, .patience = 60};
+struct shape clean_shape, marked_shape;
+uint64_t bytes_out;
 
-static unsigned char *base;
-static struct iovec *pieces, *marked_pieces; /* request as pieces; the nonce piece is patched for each connection */
-static size_t piece_count, nonce_piece, request_size;
 static struct sockaddr_in server;
-static int epoll_fd;
-static uint64_t counter, measured_from, measured_to;
+static struct sockaddr_un unix_server = {.sun_family = AF_UNIX};
+static int epoll_fd, timer_fd;
+static struct connection *all, **idle;
+static size_t idle_count;
+static uint64_t counter, started_at, measured_from, measured_to, due_count;
 static struct {
-    uint64_t requests, status200, status204, marked, caught, reconnects, bytes_out, bytes_in, errors[E_KINDS];
-    uint64_t latency_max, latency_sum, buckets[BUCKETS];
+    uint64_t requests, status200, status204, marked, caught, refused, reconnects, bytes_in, unsent, unanswered;
+    uint64_t errors[E_KINDS];
+    struct histogram latency, refusal_latency;
     char sample[512];
 } total;
 
 static uint64_t now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+    return (uint64_t)t.tv_sec * SECOND + (uint64_t)t.tv_nsec;
 }
 
-static void die(const char *what) {
+void die(const char *what) {
     perror(what);
     exit(2);
 }
 
-static uint64_t random_next(uint64_t *state) { /* splitmix64 */
-    uint64_t z = (*state += 0x9e3779b97f4a7c15u);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
+int is_clamd(void) {
+    return option.mode == FILDES || option.mode == INSTREAM;
 }
 
 static void count_error(struct connection *c, enum error_kind kind) {
@@ -102,254 +81,90 @@ static void count_error(struct connection *c, enum error_kind kind) {
         snprintf(total.sample, sizeof total.sample, "%s: %.200s", error_names[kind], c->head_size ? c->head : "");
 }
 
-static void count_latency(uint64_t ns) {
-    uint64_t us = ns / 1000;
-    unsigned bucket;
-    if (us < (1u << SUB_BITS)) {
-        bucket = (unsigned)us;
-    } else {
-        unsigned top = 63u - (unsigned)__builtin_clzll(us), shift = top - SUB_BITS;
-        bucket = ((shift + 1) << SUB_BITS) + (unsigned)((us >> shift) & ((1u << SUB_BITS) - 1));
+static void count_latency(struct histogram *histogram, uint64_t ns) {
+    unsigned bucket = (unsigned)ns;
+    if (ns >= 1u << SUB_BITS) {
+        unsigned shift = 63u - (unsigned)__builtin_clzll(ns) - SUB_BITS;
+        bucket = ((shift + 1) << SUB_BITS) + (unsigned)((ns >> shift) & ((1u << SUB_BITS) - 1));
     }
-    total.buckets[bucket]++;
-    total.latency_sum += ns;
-    if (ns > total.latency_max)
-        total.latency_max = ns;
-}
-
-static double bucket_us(unsigned bucket) { /* middle of a bucket */
-    if (bucket < (1u << SUB_BITS))
-        return bucket + 0.5;
-    unsigned shift = (bucket >> SUB_BITS) - 1;
-    double low = (double)((uint64_t)((1u << SUB_BITS) + (bucket & ((1u << SUB_BITS) - 1))) << shift);
-    return low + 0.5 * (double)((uint64_t)1 << shift);
-}
-
-static double percentile(double part) {
-    uint64_t all = 0, seen = 0;
-    for (unsigned i = 0; i < BUCKETS; i++)
-        all += total.buckets[i];
-    for (unsigned i = 0; i < BUCKETS; i++) {
-        seen += total.buckets[i];
-        if (all && (double)seen >= part * (double)all)
-            return bucket_us(i);
-    }
-    return 0;
-}
-
-static void add_piece(void *data, size_t size) {
-    pieces[piece_count].iov_base = data;
-    pieces[piece_count].iov_len = size;
-    piece_count++;
-    request_size += size;
-}
-
-/* The request once, as pieces: head, chunk line, nonce, base, chunk line, base, ... last chunk. */
-static void build_request(void) {
-    char http[512], icap[1024], line[32];
-    const char *get = "GET http://bench.icapscan.test/file.bin HTTP/1.1\r\nHost: bench.icapscan.test\r\n\r\n";
-    size_t chunks = (option.size + option.chunk - 1) / option.chunk;
-    pieces = calloc(2 * chunks + 8, sizeof *pieces);
-    base = malloc(option.size + 8);
-    if (!pieces || !base)
-        die("memory");
-    uint64_t state = option.seed;
-    for (size_t i = 0; i < option.size; i += 8) {
-        uint64_t word = random_next(&state);
-        memcpy(base + i, &word, 8);
-    }
-    snprintf(http, sizeof http,
-             "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %zu\r\n\r\n", option.size);
-    snprintf(icap, sizeof icap,
-             "RESPMOD icap://%s:%d/%s ICAP/1.0\r\nHost: %s:%d\r\nUser-Agent: icapscan-load\r\n%s"
-             "Encapsulated: req-hdr=0, res-hdr=%zu, res-body=%zu\r\n\r\n%s%s",
-             option.host, option.port, option.service, option.host, option.port,
-             option.allow204 ? "Allow: 204\r\n" : "", strlen(get), strlen(get) + strlen(http), get, http);
-    add_piece(strdup(icap), strlen(icap));
-    for (size_t at = 0; at < option.size;) {
-        size_t size = option.size - at < option.chunk ? option.size - at : option.chunk;
-        snprintf(line, sizeof line, "%s%zx\r\n", at ? "\r\n" : "", size);
-        add_piece(strdup(line), strlen(line));
-        if (at == 0) {
-            nonce_piece = piece_count;
-            add_piece(base, NONCE);
-            add_piece(base + NONCE, size - NONCE);
-        } else {
-            add_piece(base + at, size);
-        }
-        at += size;
-    }
-    add_piece("\r\n0\r\n\r\n", 7);
-    if (option.marker) { /* the same with a last piece of base that ends in the marker */
-        size_t marker = strlen(option.marker), last = piece_count - 2;
-        unsigned char *tail = malloc(pieces[last].iov_len);
-        marked_pieces = malloc(piece_count * sizeof *pieces);
-        if (!tail || !marked_pieces || pieces[last].iov_len < marker)
-            die("the last chunk is too small for the marker");
-        memcpy(tail, pieces[last].iov_base, pieces[last].iov_len);
-        memcpy(tail + pieces[last].iov_len - marker, option.marker, marker);
-        memcpy(marked_pieces, pieces, piece_count * sizeof *pieces);
-        marked_pieces[last].iov_base = tail;
-    }
+    histogram->buckets[bucket]++;
+    histogram->count++;
+    histogram->sum += ns;
+    if (ns > histogram->most)
+        histogram->most = ns;
 }
 
 static void open_connection(struct connection *c) {
     int one = 1;
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.ptr = c};
-    c->fd = socket(AF_INET, SOCK_STREAM, 0);
+    c->lost = 0;
+    c->fd = socket(is_clamd() ? AF_UNIX : AF_INET, SOCK_STREAM, 0);
     if (c->fd < 0)
         die("socket");
-    if (connect(c->fd, (struct sockaddr *)&server, sizeof server) < 0)
-        die("connect");
-    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    fcntl(c->fd, F_SETFL, O_NONBLOCK);
+    if (is_clamd()) {
+        if (connect(c->fd, (struct sockaddr *)&unix_server, sizeof unix_server) < 0)
+            die("connect");
+        if (send(c->fd, "nIDSESSION\n", 11, MSG_NOSIGNAL) != 11)
+            die("send");
+        fcntl(c->fd, F_SETFL, O_NONBLOCK);
+    } else { /* without waiting: a full backlog must not stop the others */
+        setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+        fcntl(c->fd, F_SETFL, O_NONBLOCK);
+        if (connect(c->fd, (struct sockaddr *)&server, sizeof server) < 0 && errno != EINPROGRESS)
+            die("connect");
+    }
     if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, c->fd, &event) < 0)
         die("epoll_ctl");
 }
 
-static void begin_request(struct connection *c) {
+static void reopen(struct connection *c) {
+    total.reconnects++;
+    close(c->fd);
+    open_connection(c);
+}
+
+static void rewind_request(struct connection *c) {
+    c->piece = c->skip = 0;
+    c->sent = 0;
+    if (c->memfd >= 0)
+        close(c->memfd);
+    c->memfd = -1;
+    expect_answer(c);
+}
+
+static void begin_request(struct connection *c, uint64_t begun) {
+    uint64_t number = option.repeated ? counter % option.repeated : counter;
     counter++;
-    snprintf(c->nonce, sizeof c->nonce, "%016llx%016llx", (unsigned long long)option.seed, (unsigned long long)counter);
-    c->marked = option.marker && counter % option.marker_every == 0;
-    c->position = c->head_size = c->body_seen = 0;
-    c->sent = c->started = c->status = c->http_status = 0;
-    c->state = S_HEAD;
-    c->begun = now();
+    snprintf(c->nonce, sizeof c->nonce, "%016llx%016llx", (unsigned long long)option.seed, (unsigned long long)number);
+    c->marked = option.marker_every && counter % option.marker_every == 0;
+    c->begun = begun;
+    c->busy = 1;
+    rewind_request(c);
 }
 
-static int send_more(struct connection *c) { /* 0 = go on, -1 = connection lost */
-    struct iovec *from = c->marked ? marked_pieces : pieces, batch[IOV_BATCH];
-    while (!c->sent) {
-        size_t skip = c->position, index = 0, count = 0;
-        while (skip >= from[index].iov_len) {
-            skip -= from[index].iov_len;
-            index++;
-        }
-        for (; index < piece_count && count < IOV_BATCH; index++, count++) {
-            batch[count] = from[index];
-            if (index == nonce_piece)
-                batch[count].iov_base = c->nonce;
-            batch[count].iov_base = (char *)batch[count].iov_base + skip;
-            batch[count].iov_len -= skip;
-            skip = 0;
-        }
-        struct msghdr message = {.msg_iov = batch, .msg_iovlen = count};
-        ssize_t sent = sendmsg(c->fd, &message, MSG_NOSIGNAL);
-        if (sent < 0)
-            return errno == EAGAIN || errno == EINTR ? 0 : -1;
-        total.bytes_out += (uint64_t)sent;
-        c->position += (size_t)sent;
-        c->sent = c->position == request_size;
+/* What a connection does next: closed loop, the next request; open loop, wait for one that is due. */
+static void next_request(struct connection *c) {
+    if (option.rate > 0) {
+        c->busy = 0;
+        c->state = S_DONE;
+        idle[idle_count++] = c;
+    } else {
+        begin_request(c, now());
     }
-    return 0;
-}
-
-static long offset_of(const char *head, const char *name) { /* of one Encapsulated entry, or -1 */
-    const char *field = strcasestr(head, "\r\nEncapsulated:");
-    if (!field)
-        return -1;
-    const char *end = strstr(field + 2, "\r\n"), *found = strcasestr(field, name);
-    return found && found < end ? strtol(found + strlen(name), NULL, 10) : -1;
-}
-
-/* Take the ICAP head or the encapsulated head out of data. Returns bytes used, or -1 for broken framing. */
-static ssize_t take_head(struct connection *c, const char *data, size_t size) {
-    if (c->state == S_HEAD) {
-        size_t before = c->head_size, room = HEAD_MAX - 1 - before, copy = size < room ? size : room;
-        memcpy(c->head + before, data, copy);
-        c->head[before + copy] = 0;
-        char *end = memmem(c->head, before + copy, "\r\n\r\n", 4);
-        if (!end) {
-            c->head_size += copy;
-            return copy ? (ssize_t)copy : -1;
-        }
-        c->head_size = (size_t)(end - c->head) + 4;
-        c->head[c->head_size] = 0;
-        if (strncmp(c->head, "ICAP/1.0 ", 9))
-            return -1;
-        c->status = atoi(c->head + 9);
-        long body = offset_of(c->head, "res-body="), none = offset_of(c->head, "null-body=");
-        c->has_body = body >= 0;
-        c->head_wanted = body > 0 ? (size_t)body : none > 0 ? (size_t)none : 0;
-        ssize_t used = (ssize_t)(c->head_size - before);
-        c->state = c->head_wanted ? S_ENCAPSULATED : c->has_body ? S_CHUNK_LINE : S_DONE;
-        c->line_size = 0;
-        c->http_status = c->head_wanted ? -1 : 0;
-        return c->head_wanted + 1 < HEAD_MAX ? used : -1;
-    }
-    if (c->http_status == -1) { /* first byte of the encapsulated head: its place is the head buffer, from the start */
-        c->http_status = 0;
-        c->head_size = 0;
-    }
-    size_t left = c->head_wanted - c->head_size, copy = size < left ? size : left;
-    memcpy(c->head + c->head_size, data, copy);
-    c->head_size += copy;
-    if (c->head_size == c->head_wanted) {
-        c->head[c->head_size] = 0;
-        c->http_status = strncmp(c->head, "HTTP/1.", 7) ? 0 : atoi(c->head + 9);
-        c->state = c->has_body ? S_CHUNK_LINE : S_DONE;
-    }
-    return (ssize_t)copy;
-}
-
-static int same_body(struct connection *c, const char *data, size_t size) { /* against what was sent */
-    size_t at = c->body_seen;
-    if (at + size > option.size)
-        return 0;
-    if (at < NONCE) {
-        size_t part = size < NONCE - at ? size : NONCE - at;
-        if (memcmp(data, c->nonce + at, part))
-            return 0;
-        data += part, at += part, size -= part;
-    }
-    return !memcmp(data, base + at, size);
-}
-
-/* Take one step of the chunked body. Returns bytes used, or -1 for broken framing, -2 for a changed body. */
-static ssize_t take_body(struct connection *c, const char *data, size_t size) {
-    if (c->state == S_DATA) {
-        size_t take = size < c->chunk_left ? size : c->chunk_left;
-        if (c->http_status == 200 && !same_body(c, data, take))
-            return -2;
-        c->body_seen += take;
-        c->chunk_left -= take;
-        if (!c->chunk_left)
-            c->state = S_DATA_END;
-        return (ssize_t)take;
-    }
-    const char *end = memchr(data, '\n', size);
-    size_t part = end ? (size_t)(end - data) + 1 : size;
-    if (c->line_size + part >= sizeof c->line)
-        return -1;
-    memcpy(c->line + c->line_size, data, part);
-    c->line_size += (int)part;
-    if (!end)
-        return (ssize_t)part;
-    c->line[c->line_size] = 0;
-    int blank = c->line_size == 2 && c->line[0] == '\r';
-    c->line_size = 0;
-    if (c->state == S_DATA_END) {
-        c->state = S_CHUNK_LINE;
-        return blank ? (ssize_t)part : -1;
-    }
-    if (c->state == S_TRAILER) {
-        if (blank)
-            c->state = S_DONE;
-        return (ssize_t)part;
-    }
-    char *rest;
-    c->chunk_left = strtoul(c->line, &rest, 16);
-    if (rest == c->line)
-        return -1;
-    c->state = c->chunk_left ? S_DATA : S_TRAILER;
-    return (ssize_t)part;
 }
 
 static void judge(struct connection *c) { /* a whole answer is here */
     uint64_t end = now();
     int blocked = c->status == 200 && c->http_status == 403;
-    int clean = c->status == 204 || (c->status == 200 && c->http_status == 200);
-    if (end < measured_from || end > measured_to)
+    int clean = c->status == 204 || (c->status == 200 && (c->http_status == 200 || option.mode == OPTIONS));
+    int refused = option.refusals && c->status == 503;
+    int in_time = end >= measured_from && end <= measured_to;
+    if (option.rate > 0 ? c->begun >= measured_from && c->begun < measured_to : in_time)
+        count_latency(refused ? &total.refusal_latency : &total.latency, end - c->begun);
+    if (!in_time)
+        return;
+    total.refused += (uint64_t)refused;
+    if (refused)
         return;
     if (!blocked && !clean)
         count_error(c, E_STATUS);
@@ -357,123 +172,168 @@ static void judge(struct connection *c) { /* a whole answer is here */
         count_error(c, E_MISSED);
     else if (!c->marked && blocked)
         count_error(c, E_FALSE);
-    else if (c->status == 204 && !option.allow204)
+    else if (c->status == 204 && !option.allow204 && !is_clamd())
         count_error(c, E_STATUS);
-    else if (clean && c->status == 200 && c->body_seen != option.size)
+    else if (clean && c->status == 200 && option.mode != OPTIONS && c->body_seen != clean_shape.body_size)
         count_error(c, E_BODY);
-    total.requests++;
+    else
+        total.requests++;
     total.status200 += c->status == 200;
     total.status204 += c->status == 204;
     total.marked += (uint64_t)c->marked;
     total.caught += (uint64_t)(c->marked && blocked);
-    count_latency(end - c->begun);
 }
 
-static void reconnect(struct connection *c) {
-    close(c->fd);
-    open_connection(c);
-    begin_request(c);
+static void give_up(struct connection *c, enum error_kind kind) {
+    if (now() >= measured_from)
+        count_error(c, kind);
+    reopen(c);
+    if (c->busy)
+        next_request(c);
 }
 
-/* Read what is there; begins the next request when an answer is complete. */
+/* The peer has closed. Before anything was sent it may do that (RFC 3507 4.1), and the request goes over a new connection. */
+static void closed(struct connection *c) {
+    if (c->busy && (c->started || c->piece || c->skip || c->sent)) {
+        give_up(c, E_CLOSED);
+        return;
+    }
+    reopen(c);
+    if (c->busy)
+        rewind_request(c);
+}
+
+/* Feed the parser; 0 = go on reading, -1 = the connection was replaced. */
+static int take(struct connection *c, const char *buffer, size_t size) {
+    for (size_t at = 0; at < size;) {
+        if (c->state == S_DONE) { /* bytes that belong to nothing */
+            give_up(c, E_FRAMING);
+            return -1;
+        }
+        ssize_t used = take_answer(c, buffer + at, size - at);
+        if (used < 0) {
+            give_up(c, used == CHANGED ? E_BODY : E_FRAMING);
+            return -1;
+        }
+        at += (size_t)used;
+    }
+    return 0;
+}
+
+/* Send what can be sent and read what is there; begins the next request when an answer is complete. */
 static void serve(struct connection *c, char *buffer) {
     for (;;) {
-        if (send_more(c) < 0 && !c->started) {
-            total.reconnects++; /* closed between two requests: the server may do that (RFC 3507 4.1) */
-            reconnect(c);
-            continue;
-        }
+        if (c->busy && !c->lost && send_more(c) < 0)
+            c->lost = 1; /* its answer may be here all the same */
         ssize_t got = recv(c->fd, buffer, READ_SIZE, 0);
         if (got < 0 && (errno == EAGAIN || errno == EINTR))
             return;
         if (got <= 0) {
-            if (c->started || c->position > 0)
-                count_error(c, E_CLOSED);
-            total.reconnects++;
-            reconnect(c);
+            closed(c);
             continue;
         }
         total.bytes_in += (uint64_t)got;
-        c->started = 1;
-        for (ssize_t at = 0; at < got && c->state != S_DONE;) {
-            ssize_t used = c->state <= S_ENCAPSULATED ? take_head(c, buffer + at, (size_t)(got - at))
-                                                      : take_body(c, buffer + at, (size_t)(got - at));
-            if (used < 0) {
-                count_error(c, used == -2 ? E_BODY : E_FRAMING);
-                reconnect(c);
-                break;
-            }
-            at += used;
-            if (c->state == S_DONE && at < got) { /* bytes behind the answer belong to nothing */
-                count_error(c, E_FRAMING);
-                reconnect(c);
-                break;
-            }
-        }
-        if (c->state != S_DONE)
+        c->started = c->busy;
+        if (take(c, buffer, (size_t)got) < 0 || c->state != S_DONE || !c->busy)
             continue;
         judge(c);
-        if (c->sent && c->status < 400) {
-            begin_request(c);
-        } else { /* an early or an error answer: the server closes, and so do we */
-            reconnect(c);
-        }
+        if (!c->sent || c->lost || c->closing || (c->status >= 400 && c->status != 503))
+            reopen(c); /* an early answer, or one after which the server closes */
+        next_request(c);
     }
 }
 
-static void run(struct connection *all) {
+static uint64_t due(uint64_t number) {
+    return started_at + (uint64_t)((double)number * 1e9 / option.rate);
+}
+
+/* Open loop: start what is due, and set the timer for the next one. */
+static void start_due(char *buffer) {
+    while (idle_count && due(due_count) <= now() && due(due_count) < measured_to) {
+        struct connection *c = idle[--idle_count];
+        begin_request(c, due(due_count++));
+        serve(c, buffer);
+    }
+    if (idle_count) {
+        uint64_t next = due(due_count);
+        struct itimerspec when = {.it_value = {(time_t)(next / SECOND), (long)(next % SECOND)}};
+        timerfd_settime(timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
+    }
+}
+
+static void end_slow(uint64_t t) {
+    for (int i = 0; i < option.connections; i++)
+        if (all[i].busy && t > all[i].begun && t - all[i].begun > (uint64_t)(option.patience * 1e9))
+            give_up(&all[i], E_SLOW);
+}
+
+static void turn(char *buffer) { /* at most 20 ms of waiting */
+    static uint64_t last_check;
     struct epoll_event events[256];
-    char *buffer = malloc(READ_SIZE);
-    struct rusage before = {0}, after;
-    int measuring = 0;
-    if (!buffer)
-        die("memory");
-    uint64_t start = now(), last_check = start;
-    measured_from = start + (uint64_t)(option.warmup * 1e9);
-    measured_to = measured_from + (uint64_t)(option.seconds * 1e9);
-    for (int i = 0; i < option.connections; i++) {
-        open_connection(&all[i]);
-        begin_request(&all[i]);
-        serve(&all[i], buffer);
-    }
-    for (uint64_t t = now(); t < measured_to; t = now()) {
-        if (!measuring && t >= measured_from) {
-            measuring = 1;
-            getrusage(RUSAGE_SELF, &before);
-            total.bytes_in = total.bytes_out = 0;
-            measured_from = t;
-            measured_to = t + (uint64_t)(option.seconds * 1e9);
-        }
-        int count = epoll_wait(epoll_fd, events, 256, 20);
-        for (int i = 0; i < count; i++)
+    int count = epoll_wait(epoll_fd, events, 256, 20);
+    for (int i = 0; i < count; i++)
+        if (events[i].data.ptr)
             serve(events[i].data.ptr, buffer);
-        if (t - last_check > 1000000000u) {
-            last_check = t;
-            for (int i = 0; i < option.connections; i++)
-                if (t > all[i].begun && t - all[i].begun > (uint64_t)(option.patience * 1e9)) {
-                    count_error(&all[i], E_SLOW);
-                    reconnect(&all[i]);
-                }
-        }
+    uint64_t t = now();
+    if (t - last_check > SECOND) {
+        last_check = t;
+        end_slow(t);
     }
-    getrusage(RUSAGE_SELF, &after);
-    double seconds = (double)(now() - measured_from) / 1e9;
-    double user = (double)(after.ru_utime.tv_sec - before.ru_utime.tv_sec) +
-                  (double)(after.ru_utime.tv_usec - before.ru_utime.tv_usec) / 1e6;
-    double kernel = (double)(after.ru_stime.tv_sec - before.ru_stime.tv_sec) +
-                    (double)(after.ru_stime.tv_usec - before.ru_stime.tv_usec) / 1e6;
+    if (option.rate > 0)
+        start_due(buffer);
+}
+
+static int any_busy(void) {
+    for (int i = 0; i < option.connections; i++)
+        if (all[i].busy)
+            return 1;
+    return 0;
+}
+
+/* Open loop: wait for what was sent; what never was counts with the time that it had waited already. */
+static void finish_open(char *buffer) {
+    uint64_t until = measured_to + (uint64_t)(option.patience * 1e9), t;
+    while ((t = now()) < until && any_busy())
+        turn(buffer);
+    for (int i = 0; i < option.connections; i++)
+        total.unanswered += (uint64_t)all[i].busy;
+    for (; due(due_count) < measured_to; due_count++)
+        if (due(due_count) >= measured_from) {
+            total.unsent++;
+            count_latency(&total.latency, measured_to - due(due_count));
+        }
+}
+
+static void print_histogram(const char *name, const struct histogram *histogram) {
+    printf("\"%s\": {\"count\": %llu, \"sum_ns\": %llu, \"max_ns\": %llu, \"buckets\": [", name,
+           (unsigned long long)histogram->count, (unsigned long long)histogram->sum, (unsigned long long)histogram->most);
+    const char *comma = "";
+    for (unsigned i = 0; i < BUCKETS; i++)
+        if (histogram->buckets[i]) {
+            printf("%s[%u, %llu]", comma, i, (unsigned long long)histogram->buckets[i]);
+            comma = ", ";
+        }
+    printf("]}, ");
+}
+
+static double seconds_of(struct timeval after, struct timeval before) {
+    return (double)(after.tv_sec - before.tv_sec) + (double)(after.tv_usec - before.tv_usec) / 1e6;
+}
+
+static void print_result(double seconds, const struct rusage *before, const struct rusage *after, uint64_t sent) {
+    double user = seconds_of(after->ru_utime, before->ru_utime), kernel = seconds_of(after->ru_stime, before->ru_stime);
     uint64_t errors = 0;
     printf("{\"requests\": %llu, \"seconds\": %.4f, \"per_second\": %.2f, \"status_200\": %llu, \"status_204\": %llu, ",
            (unsigned long long)total.requests, seconds, (double)total.requests / seconds,
            (unsigned long long)total.status200, (unsigned long long)total.status204);
-    printf("\"marked\": %llu, \"caught\": %llu, \"reconnects\": %llu, \"bytes_out\": %llu, \"bytes_in\": %llu, ",
-           (unsigned long long)total.marked, (unsigned long long)total.caught, (unsigned long long)total.reconnects,
-           (unsigned long long)total.bytes_out, (unsigned long long)total.bytes_in);
-    printf("\"latency_us\": {\"mean\": %.1f, \"p50\": %.1f, \"p90\": %.1f, \"p99\": %.1f, \"p999\": %.1f, \"max\": %.1f}, ",
-           total.requests ? (double)total.latency_sum / 1e3 / (double)total.requests : 0.0, percentile(0.5),
-           percentile(0.9), percentile(0.99), percentile(0.999), (double)total.latency_max / 1e3);
-    printf("\"cpu_seconds\": %.4f, \"cpu_user\": %.4f, \"cpu_system\": %.4f, \"error_kinds\": {", user + kernel, user,
-           kernel);
+    printf("\"marked\": %llu, \"caught\": %llu, \"refused\": %llu, \"unsent\": %llu, \"unanswered\": %llu, ",
+           (unsigned long long)total.marked, (unsigned long long)total.caught, (unsigned long long)total.refused,
+           (unsigned long long)total.unsent, (unsigned long long)total.unanswered);
+    printf("\"reconnects\": %llu, \"bytes_out\": %llu, \"bytes_in\": %llu, ", (unsigned long long)total.reconnects,
+           (unsigned long long)sent, (unsigned long long)total.bytes_in);
+    print_histogram("latency", &total.latency);
+    print_histogram("refusal_latency", &total.refusal_latency);
+    printf("\"cpu_user\": %.4f, \"cpu_system\": %.4f, \"error_kinds\": {", user, kernel);
     for (int i = 0; i < E_KINDS; i++) {
         errors += total.errors[i];
         printf("%s\"%s\": %llu", i ? ", " : "", error_names[i], (unsigned long long)total.errors[i]);
@@ -484,12 +344,70 @@ static void run(struct connection *all) {
     printf("}, \"errors\": %llu, \"first_error\": \"%s\"}\n", (unsigned long long)errors, total.sample);
 }
 
-int main(int argc, char **argv) {
+static void run(void) {
+    char *buffer = malloc(READ_SIZE);
+    struct rusage before = {0}, after;
+    int measuring = 0;
+    if (!buffer)
+        die("memory");
+    for (int i = 0; i < option.connections; i++) {
+        all[i].memfd = -1;
+        open_connection(&all[i]);
+    }
+    started_at = now();
+    measured_from = started_at + (uint64_t)(option.warmup * 1e9);
+    measured_to = measured_from + (uint64_t)(option.seconds * 1e9);
+    for (int i = 0; i < option.connections; i++) {
+        next_request(&all[i]);
+        serve(&all[i], buffer);
+    }
+    for (uint64_t t = now(); t < measured_to; t = now()) {
+        if (!measuring && t >= measured_from) {
+            measuring = 1;
+            getrusage(RUSAGE_SELF, &before);
+            total.bytes_in = bytes_out = 0;
+            measured_from = t;
+            measured_to = t + (uint64_t)(option.seconds * 1e9);
+        }
+        turn(buffer);
+    }
+    getrusage(RUSAGE_SELF, &after);
+    double seconds = (double)(measured_to - measured_from) / 1e9;
+    uint64_t sent = bytes_out;
+    if (option.rate > 0)
+        finish_open(buffer);
+    print_result(seconds, &before, &after, sent);
+}
+
+static enum mode mode_of(const char *name) {
+    static const char *names[] = {"respmod", "reqmod", "options", "fildes", "instream"};
+    for (int i = RESPMOD; i <= INSTREAM; i++)
+        if (!strcmp(name, names[i]))
+            return (enum mode)i;
+    fprintf(stderr, "--mode %s: one of respmod, reqmod, options, fildes, instream\n", name);
+    exit(2);
+}
+
+static void read_nonces(const char *text) {
+    option.nonce_count = 0;
+    for (char *end; *text; text = *end ? end + 1 : end) {
+        if (option.nonce_count == NONCES_MAX) {
+            fprintf(stderr, "--nonce: at most %d offsets\n", NONCES_MAX);
+            exit(2);
+        }
+        option.nonces[option.nonce_count++] = strtoull(text, &end, 10);
+    }
+}
+
+static void read_options(int argc, char **argv) {
     static const struct option names[] = {
-        {"port", 1, 0, 'p'},    {"service", 1, 0, 's'}, {"size", 1, 0, 'b'},   {"connections", 1, 0, 'c'},
-        {"seconds", 1, 0, 't'}, {"warmup", 1, 0, 'w'},  {"seed", 1, 0, 'r'},   {"allow204", 0, 0, 'a'},
-        {"chunk", 1, 0, 'k'},   {"marker", 1, 0, 'm'},  {"every", 1, 0, 'e'},  {"patience", 1, 0, 'x'},
-        {"host", 1, 0, 'h'},    {0, 0, 0, 0}};
+        {"port", 1, 0, 'p'},     {"service", 1, 0, 's'}, {"size", 1, 0, 'b'},     {"connections", 1, 0, 'c'},
+        {"seconds", 1, 0, 't'},  {"warmup", 1, 0, 'w'},  {"seed", 1, 0, 'r'},     {"allow204", 0, 0, 'a'},
+        {"chunk", 1, 0, 'k'},    {"marker", 1, 0, 'm'},  {"every", 1, 0, 'e'},    {"patience", 1, 0, 'x'},
+        {"host", 1, 0, 'h'},     {"mode", 1, 0, 'o'},    {"unix", 1, 0, 'u'},     {"body", 1, 0, 'B'},
+        {"marked", 1, 0, 'M'},   {"nonce", 1, 0, 'n'},   {"type", 1, 0, 'T'},     {"repeated", 2, 0, 'R'},
+        {"rate", 1, 0, 'q'},     {"refusals", 0, 0, 'f'}, {0, 0, 0, 0}};
+    const char *nonces = NULL;
     for (int o; (o = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         switch (o) {
         case 'p': option.port = atoi(optarg); break;
@@ -505,22 +423,61 @@ int main(int argc, char **argv) {
         case 'e': option.marker_every = strtoull(optarg, NULL, 10); break;
         case 'x': option.patience = atof(optarg); break;
         case 'h': option.host = optarg; break;
-        default: return 2;
+        case 'o': option.mode = mode_of(optarg); break;
+        case 'u': option.unix_path = optarg; break;
+        case 'B': option.body_file = optarg; break;
+        case 'M': option.marked_file = optarg; break;
+        case 'n': nonces = optarg; break;
+        case 'T': option.type = optarg; break;
+        case 'R': option.repeated = optarg ? strtoull(optarg, NULL, 10) : 1; break;
+        case 'q': option.rate = atof(optarg); break;
+        case 'f': option.refusals = 1; break;
+        default: exit(2);
         }
     }
-    if (option.size < 2 * NONCE || option.chunk < 2 * NONCE || (option.marker && !option.marker_every)) {
-        fprintf(stderr, "--size and --chunk need at least %d bytes, --marker needs --every\n", 2 * NONCE);
-        return 2;
+    if (option.mode != OPTIONS)
+        read_nonces(nonces ? nonces : option.body_file ? "" : "0");
+}
+
+static void check_options(void) {
+    const char *wrong = NULL;
+    if (option.connections < 1 || !option.chunk)
+        wrong = "--connections and --chunk: at least 1";
+    else if (!option.body_file && option.size < 2 * NONCE && option.mode != OPTIONS)
+        wrong = "--size: too small";
+    else if (option.marker_every && (option.body_file ? !option.marked_file : !option.marker))
+        wrong = "--every needs --marker, and with --body --marked";
+    else if (!option.marker_every && (option.marker || option.marked_file))
+        wrong = "--marker and --marked need --every";
+    else if (option.marker && (option.body_file || strlen(option.marker) + NONCE > option.size))
+        wrong = "--marker: for a generated body that has room for it";
+    else if (option.body_file && !option.nonce_count && !option.repeated)
+        wrong = "--body needs --nonce or --repeated";
+    else if (is_clamd() && (!option.unix_path || strlen(option.unix_path) >= sizeof unix_server.sun_path))
+        wrong = "clamd's modes need --unix and a short path";
+    if (wrong) {
+        fprintf(stderr, "%s\n", wrong);
+        exit(2);
     }
+}
+
+int main(int argc, char **argv) {
+    read_options(argc, argv);
+    check_options();
     server.sin_family = AF_INET;
     server.sin_port = htons((uint16_t)option.port);
     if (inet_pton(AF_INET, option.host, &server.sin_addr) != 1)
         die("host");
-    build_request();
+    if (option.unix_path)
+        strcpy(unix_server.sun_path, option.unix_path);
+    build_shapes();
     epoll_fd = epoll_create1(0);
-    struct connection *all = calloc((size_t)option.connections, sizeof *all);
-    if (!all || epoll_fd < 0)
+    timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
+    all = calloc((size_t)option.connections, sizeof *all);
+    idle = calloc((size_t)option.connections, sizeof *idle);
+    struct epoll_event timer = {.events = EPOLLIN | EPOLLET, .data.ptr = NULL};
+    if (!all || !idle || epoll_fd < 0 || timer_fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, timer_fd, &timer) < 0)
         die("start");
-    run(all);
+    run();
     return 0;
 }

@@ -1,185 +1,87 @@
-"""The results: a table for people and a JSON file with the machine and the commit."""
+"""The table for people."""
 
 from __future__ import annotations
 
-import datetime
-import os
-import platform
 import statistics
-import subprocess
-from pathlib import Path
 
-import msgspec
-from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.load import Load
-from benchmarks.rows import Row
+from benchmarks.results import Figure, Measured
+from benchmarks.rows import Check
 
-RESULTS = Path(__file__).resolve().parent / "results"
 FOREIGN_MAX = 0.08
 """Share of the machine that other programs may take before a row counts as disturbed."""
-CHECKOUT = Path(__file__).resolve().parents[1]
+COLUMNS = ("value", "p99 ms", "cpu µs", "load")
 
 
-class Run(Struct, frozen=True):
-    """One side loaded once."""
-
-    load: Load
-    server_cpu: float
-    """Processor seconds of the server, warm-up included."""
-    clamd_cpu: float
-    foreign: float
-    """Share of the machine's processors that went to anything else meanwhile, 0 to 1."""
-    measured_share: float
-    """Measured time by the time with warm-up."""
-
-    @property
-    def server_us(self) -> float:
-        """Processor microseconds of the server for each answer, without clamd's."""
-        return self.server_cpu * self.measured_share / max(self.load.requests, 1) * 1e6
+def number(value: float) -> str:
+    """Three digits or more, e.g. ``0.412``, ``7.31``, ``48,300``."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-class Pair(Struct, frozen=True):
-    """Both sides, one right after the other."""
-
-    peer: Run
-    ours: Run
-
-    @property
-    def ratio(self) -> float:
-        return self.ours.load.per_second / self.peer.load.per_second if self.peer.load.per_second else float("inf")
-
-
-class Measured(Struct, frozen=True):
-    """One row with all its rounds."""
-
-    row: Row
-    pairs: list[Pair]
-
-    @property
-    def ratio(self) -> float:
-        """The median of the ratios pair by pair."""
-        return statistics.median(pair.ratio for pair in self.pairs)
-
-    @property
-    def errors(self) -> list[str]:
-        """Every side and round in which an answer was wrong or missing."""
-        return [
-            f"{self.row.name}: {name}, round {number}: {run.load.errors} errors, first: {run.load.first_error}"
-            for number, pair in enumerate(self.pairs, 1)
-            for name, run in (("c-icap", pair.peer), ("icapscan", pair.ours))
-            if run.load.errors
-        ]
-
-    @property
-    def foreign(self) -> float:
-        """The largest share of the machine that something else took in any round."""
-        return max(run.foreign for pair in self.pairs for run in (pair.peer, pair.ours))
-
-    @property
-    def kept(self) -> bool:
-        """Whether the ratio reaches what is promised for the row."""
-        return self.row.target is None or self.ratio >= self.row.target
+def cells(figures: list[Figure]) -> tuple[str, str, str, str]:
+    """The medians of one label: value with unit, p99, the server's time for each answer, the load generator's share."""
+    if not figures:
+        return "", "", "", ""
+    value = f"{number(statistics.median(one.value for one in figures))} {figures[0].unit.split()[0]}"
+    loads = [one.load for one in figures if one.load is not None]
+    if not loads:
+        return value, "", "", ""
+    p99 = number(statistics.median(load.p99_ms for load in loads))
+    cost = statistics.median(one.server_us for one in figures)
+    share = statistics.median(load.cpu_share for load in loads)
+    return value, p99, f"{cost:,.0f}" if cost else "", f"{share:.0%}"
 
 
-def machine(versions: dict[str, str]) -> dict[str, object]:
-    """What the figures depend on."""
-    info = Path("/proc/cpuinfo").read_text()
-    model = next((line.split(":", 1)[1].strip() for line in info.splitlines() if line.startswith("model name")), "?")
-    return {
-        "cpu": model,
-        "cores": len(os.sched_getaffinity(0)),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "load_average": os.getloadavg(),
-        "versions": versions,
-    }
+def best_peer(measured: Measured, check: Check) -> str:
+    """The label of the peer whose median is the best, or nothing."""
+    choose = min if check.lower else max
+    return choose(check.peers, key=measured.median) if check.peers else ""
 
 
-def _commit() -> str:
-    said = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return said.stdout.strip() or "unknown"
+def verdict(measured: Measured, check: Check) -> str:
+    """The target, and whether it is kept."""
+    if check.target is None:
+        return ""
+    sign = "<=" if check.lower else ">="
+    return f"{sign} {check.target:g} {'kept' if measured.kept(check) else 'MISSED'}"
 
 
-class Busy(Struct, frozen=True):
-    """The machine's processor time so far, in seconds over all processors (``/proc/stat``, proc(5))."""
-
-    used: float
-    total: float
-
-    @classmethod
-    def now(cls) -> Busy:
-        fields = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-        total, idle = sum(fields), fields[3] + fields[4]
-        ticks = os.sysconf("SC_CLK_TCK")
-        return cls((total - idle) / ticks, total / ticks)
-
-    def foreign_since(self, before: Busy, own: float) -> float:
-        """Share of all processor time since ``before`` that is not the ``own`` seconds."""
-        total = self.total - before.total
-        return max(0.0, self.used - before.used - own) / total if total else 0.0
-
-
-def save(measured: list[Measured], surroundings: dict[str, object], options: dict[str, object]) -> Path:
-    """Write everything to ``benchmarks/results/TIME.json`` and return its path."""
-    RESULTS.mkdir(exist_ok=True)
-    when = datetime.datetime.now(datetime.UTC)
-    path = RESULTS / f"{when:%Y%m%d-%H%M%S}.json"
-    content = {
-        "time": when.isoformat(timespec="seconds"),
-        "commit": _commit(),
-        "machine": surroundings,
-        "load_average_after": os.getloadavg(),
-        "options": options,
-        "rows": [
-            {"name": one.row.name, "ratio": one.ratio, "kept": one.kept, "row": one.row, "pairs": one.pairs}
-            for one in measured
-        ],
-    }
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2))
-    return path
-
-
-def _side(runs: list[Run]) -> tuple[str, str, str, str]:
-    rate = statistics.median(run.load.per_second for run in runs)
-    p99 = statistics.median(run.load.latency_us.p99 for run in runs)
-    share = statistics.median(run.load.cpu_share for run in runs)
-    cost = statistics.median(run.server_us for run in runs)
-    return f"{rate:,.0f}", f"{p99 / 1000:,.1f}", f"{cost:,.0f}", f"{share:.0%}"
+def lines(measured: Measured) -> list[list[str]]:
+    """One line for each check; one for each other figure that no check names."""
+    found, named = [], set()
+    for check in measured.row.checks:
+        peer = best_peer(measured, check)
+        named |= {check.ours, *check.peers}
+        ours, theirs = cells(measured.figures(check.ours)), cells(measured.figures(peer))
+        ratio, worst = number(measured.ratio(check)), number(measured.worst(check))
+        found.append([measured.row.name, peer, *theirs, check.ours, *ours, ratio, worst, verdict(measured, check)])
+    for label in measured.labels:
+        if label not in named:
+            found.append([measured.row.name, "", "", "", "", "", label, *cells(measured.figures(label)), "", "", ""])
+    return found
 
 
 def show(measured: list[Measured], console: Console) -> None:
-    """Print the table of the medians of all rounds, with the ratio formed pair by pair."""
+    """Print the table of the medians of all rounds, with the ratio formed round by round."""
     table = Table(
         caption="cpu: the server's processor time for each answer, without clamd's; "
-        "load: the load generator's share of one processor"
+        "load: the load generator's share of one processor; worst: of all rounds",
+        row_styles=["", "dim"],
     )
-    table.add_column("row", no_wrap=True)
-    for side in ("c-icap", "icapscan"):
-        for what in (f"{side}\n1/s", "p99\nms", "cpu\nµs", "load"):
-            table.add_column(what, justify="right")
-    table.add_column("ratio", justify="right")
-    table.add_column("lowest", justify="right")
-    table.add_column("target", justify="right")
+    heads = ["row", "peer", *COLUMNS, "ours", *COLUMNS, "ratio", "worst", "target"]
+    for at, head in enumerate(heads):
+        table.add_column(head, justify="left" if at in (0, 1, 6) else "right", no_wrap=at in (0, 2, 7))
     for one in measured:
-        peer, ours = ([pair.peer for pair in one.pairs], [pair.ours for pair in one.pairs])
-        target = "" if one.row.target is None else f"{one.row.target:g} {'kept' if one.kept else 'MISSED'}"
-        lowest = min(pair.ratio for pair in one.pairs)
-        table.add_row(one.row.name, *_side(peer), *_side(ours), f"{one.ratio:.2f}", f"{lowest:.2f}", target)
+        for line in lines(one):
+            table.add_row(*line)
     console.print(table)
     disturbed = [one for one in measured if one.foreign > FOREIGN_MAX]
     if disturbed:
         worst = max(one.foreign for one in disturbed)
-        words = f"{len(disturbed)} of {len(measured)} rows were disturbed: other programs took up to {worst:.0%}"
         console.print(
-            f"[yellow]{words} of the machine. Do not trust their ratios.",
+            f"[yellow]{len(disturbed)} of {len(measured)} rows were disturbed: other programs took up to {worst:.0%} "
+            f"of the machine. Do not trust their ratios: {', '.join(one.row.name for one in disturbed)}",
             highlight=False,
         )
