@@ -1,7 +1,7 @@
 """A clamd of known capacity: so many threads, so many seconds for each scan. Also a program: ``-m … SOCKET``.
 
-It finds the EICAR test file in the first megabyte of a descriptor, answers inside and outside an IDSESSION, and takes as
-many connections as come. As clamd does, it goes on with a scan whose asker has gone.
+It finds the EICAR test file in the first megabyte of a descriptor, answers inside and outside an IDSESSION, and takes
+any number of connections. As clamd does, it goes on with a scan whose asker has gone.
 """
 
 from __future__ import annotations
