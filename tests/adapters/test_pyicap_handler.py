@@ -451,7 +451,10 @@ def test_the_example_of_the_documentation(tmp_path: Path) -> None:
     port = free_port()
     config = tmp_path / "icapscan.toml"
     config.write_text(toml({"server.listen": [f"127.0.0.1:{port}"], "engines.clamd.enabled": False}))
-    command: list[str | Path] = [sys.executable, CHECKOUT / "docs/examples/pyicap/server.py", config]
+    program = CHECKOUT / "docs/examples/pyicap/server.py"
+    code = program.read_text().partition('"""\n\n')[2]
+    assert code in (CHECKOUT / "docs/pyicap.md").read_text()
+    command: list[str | Path] = [sys.executable, program, config]
     paths = os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])
     with Process("example", command, tmp_path, {"PYTHONPATH": paths}) as server:
         server.wait_for_port(port)
