@@ -323,8 +323,8 @@ static double seconds_of(struct timeval after, struct timeval before) {
 static void print_result(double seconds, const struct rusage *before, const struct rusage *after, uint64_t sent) {
     double user = seconds_of(after->ru_utime, before->ru_utime), kernel = seconds_of(after->ru_stime, before->ru_stime);
     uint64_t errors = 0;
-    printf("{\"requests\": %llu, \"seconds\": %.4f, \"per_second\": %.2f, \"status_200\": %llu, \"status_204\": %llu, ",
-           (unsigned long long)total.requests, seconds, (double)total.requests / seconds,
+    printf("{\"requests\": %llu, \"seconds\": %.4f, \"ended_ns\": %llu, \"per_second\": %.2f, \"status_200\": %llu, \"status_204\": %llu, ",
+           (unsigned long long)total.requests, seconds, (unsigned long long)measured_to, (double)total.requests / seconds,
            (unsigned long long)total.status200, (unsigned long long)total.status204);
     printf("\"marked\": %llu, \"caught\": %llu, \"refused\": %llu, \"unsent\": %llu, \"unanswered\": %llu, ",
            (unsigned long long)total.marked, (unsigned long long)total.caught, (unsigned long long)total.refused,

@@ -28,6 +28,8 @@ class Load(Struct, frozen=True):
     requests: int
     """Right answers that came in the measured time, refusals not counted."""
     seconds: float
+    ended_ns: int
+    """When the measured time ended, by `time.monotonic_ns`."""
     per_second: float
     status_200: int
     status_204: int

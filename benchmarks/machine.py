@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from tests.peers.processes import children, rss
+from tests.peers.processes import children
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -73,11 +73,6 @@ def pss(pid: int) -> int:
         found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{one}/smaps_rollup").read_text(), re.MULTILINE)
         total += int(found[1]) * 1024 if found else 0
     return total
-
-
-def resident(pid: int) -> int:
-    """Resident memory of a process and its descendants in bytes; what they share counts for each."""
-    return sum(rss(one) for one in family(pid))
 
 
 def shared_memory() -> int:

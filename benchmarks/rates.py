@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from msgspec import Struct
 
 from benchmarks.bodies import Bodies
@@ -78,9 +79,7 @@ def tail_round(bench: Bench, row: Row, number: int) -> dict[str, Figure]:
 
 def _latency(figure: Figure) -> Figure:
     assert figure.load is not None
-    return Figure(
-        figure.load.p99_ms, "ms p99", figure.load, figure.server_us, figure.clamd_us, figure.foreign, figure.points
-    )
+    return msgspec.structs.replace(figure, value=figure.load.p99_ms, unit="ms")
 
 
 def sweep_round(bench: Bench, row: Row, number: int) -> dict[str, Figure]:

@@ -138,11 +138,11 @@ def special_rows() -> list[Row]:
         ),
         Row(
             "100-part mail", Kind.ARRIVAL, (Name.CICAP, Name.OURS),
-            (Check(paced, (at_once,), 0.3, lower=True),), parts, "reqmod", every=0,
+            (Check(paced, (at_once,), 0.3, lower=True),), parts, "reqmod", every=29,
         ),
         Row("p99, 32 KiB", Kind.TAIL, (Name.CICAP, Name.OURS), (ours_tail,), Body(32 * KIB), connections=128, every=97),
         Row("workers, 16 KiB", Kind.RATE, (Name.ONE_WORKER, Name.TWO_WORKERS), (scaling,), Body(16 * KIB), every=97),
-        Row("overload, 32 KiB", Kind.OVERLOAD, (Name.OURS_SHORT,), overload, Body(32 * KIB), connections=3000),
+        Row("overload, 32 KiB", Kind.OVERLOAD, (Name.OURS_SHORT,), overload, Body(32 * KIB), connections=3900),
     ]  # fmt: skip
 
 

@@ -12,10 +12,14 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from benchmarks.arrival import arrival_round
 from benchmarks.bodies import Bodies
 from benchmarks.load import compile_load
 from benchmarks.machine import machine
+from benchmarks.memory import idle_round, uploads_round
+from benchmarks.overload import overload_round
 from benchmarks.rates import Bench, rate_round, sweep_round, tail_round
+from benchmarks.relaying import relay_round
 from benchmarks.report import show
 from benchmarks.results import Figure, Measured, Round, new_path, save
 from benchmarks.rows import Kind, Row, rows
@@ -25,6 +29,11 @@ METHODS: dict[Kind, Callable[[Bench, Row, int], dict[str, Figure]]] = {
     Kind.RATE: rate_round,
     Kind.TAIL: tail_round,
     Kind.SWEEP: sweep_round,
+    Kind.ARRIVAL: arrival_round,
+    Kind.OVERLOAD: overload_round,
+    Kind.IDLE: idle_round,
+    Kind.UPLOADS: uploads_round,
+    Kind.RELAY: relay_round,
 }
 ONCE = {Kind.SWEEP, Kind.IDLE, Kind.UPLOADS}
 """Kinds that are long, and whose figures do not waver."""
