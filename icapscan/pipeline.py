@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from msgspec import Struct
@@ -21,8 +21,9 @@ from icapscan.policy.facts import PartFacts
 from icapscan.policy.parts import part_facts
 from icapscan.policy.rules import Needs
 from icapscan.store import PartStore, Purse
-from icapscan.unwrap.contract import Declared
+from icapscan.unwrap.contract import FIRST, Declared, Evidence
 from icapscan.unwrap.events import PartFailed, Waiting
+from icapscan.unwrap.formats import registry
 from icapscan.unwrap.passwords import Passwords
 from icapscan.unwrap.settings import UnwrapSettings
 from icapscan.unwrap.tree import PartReady, WalkEvent
@@ -34,6 +35,10 @@ TURN = 0.005
 """Seconds of unpacking after which other transactions get their turn."""
 
 
+Cancel = Callable[[], None]
+"""Ends a scan that is under way: nothing more is heard of it."""
+
+
 class Engines(Protocol):
     """What the pipeline needs of `icapscan.engines.fanout.Fanout`."""
 
@@ -42,7 +47,15 @@ class Engines(Protocol):
 
     async def scan(self, part: Part, seconds: float) -> tuple[Report, ...]: ...
 
+    def scan_soon(
+        self, part: Part, seconds: float, then: Callable[[tuple[Report, ...]], None]
+    ) -> tuple[Report, ...] | Cancel | None: ...
+
     def glance(self, data: bytes) -> tuple[Finding, ...]: ...
+
+
+class NotSoon(Exception):
+    """A verdict that needs waiting: ask with `Scan.finish`."""
 
 
 class Subject(Struct, frozen=True):
@@ -235,8 +248,8 @@ class Scan:
     """
 
     __slots__ = (
-        "_anomalies", "_budget", "_line", "_needs", "_scanner", "_subject", "_unscanned", "_walker", "asked", "cached",
-        "parts", "parts_complete", "store",
+        "_anomalies", "_budget", "_cancel", "_line", "_needs", "_plain", "_scanner", "_subject", "_unscanned",
+        "_walker", "asked", "cached", "parts", "parts_complete", "store",
     )  # fmt: skip
 
     def __init__(self, scanner: Scanner, subject: Subject, needs: Needs = NOTHING) -> None:
@@ -244,16 +257,11 @@ class Scan:
         self._subject = subject
         self._budget = Budget(scanner.limits)
         self.store = scanner.new_store()
-        self._walker = Walker(
-            self._budget,
-            scanner.new_store,
-            self.store,
-            content_encoding=subject.content_encoding,
-            declared=Declared(
-                (subject.name,) if subject.name else (), subject.media_type, content_type=subject.content_type
-            ),
-            passwords=Passwords(scanner.unwrap) if scanner.unwrap is not None else None,
-        )
+        self._walker: Walker | None = None
+        """Made for the first bytes, unless they are all there is and no format wants them."""
+        self._plain = False
+        """The body is its only part, and complete."""
+        self._cancel: Cancel | None = None
         self._line: _Line | None = None
         self._unscanned: list[Unscanned] = []
         self._anomalies: list[Anomaly] = []
@@ -275,7 +283,7 @@ class Scan:
         """More of the virgin body. Raises `StoreFull` when it cannot be kept; the scan is then to be closed."""
         within = self._budget.take_body(len(data))
         self.store.append(data)  # what is over a limit can still be copied back where policy passes it
-        walker = self._walker
+        walker = self._walker or self._begin()
         if walker.idle or not within:
             return
         if self._line is not None:
@@ -289,6 +297,17 @@ class Scan:
                 self._handle(events)
                 if walker.waiting is not None or time.monotonic() > until:
                     break
+
+    def feed_whole(self, data: bytes) -> None:
+        """All of the virgin body in one piece, in place of `feed`. Nothing opens most bodies of the web."""
+        coded = self._subject.content_encoding
+        if not coded and not self._needs.parts and len(data) <= self._scanner.limits.body:
+            evidence = Evidence(data[:FIRST], len(data) <= FIRST, self._declared())
+            if not data or not registry().offers(evidence, whole=data):
+                self.store.append(data)
+                self._plain = self._budget.take_body(len(data)) and self._budget.take_part()
+                return
+        self.feed(data)
 
     @property
     def over_body_limit(self) -> bool:
@@ -314,38 +333,91 @@ class Scan:
 
     async def finish(self) -> Verdict:
         """The body is complete: the verdict. Never raises for anything in the body or wrong with an engine."""
-        virgin = await self._unpack()
+        virgin = self._virgin() if self._plain else await self._unpack()
         self._note_budget()
         line = self._line
         if line is None:
-            reports = await self._scanner.engines.scan(virgin, self._scanner.limits.seconds)
-            verdict = self._sum_up(reports)
-            if verdict.level is Level.CLEAN and not any(report.allowed for report in reports):
-                self.store.recycle()  # every engine has finished with it: none was cancelled, none failed
-            return verdict
+            return self._alone(await self._scanner.engines.scan(virgin, self._scanner.limits.seconds))
         line.add(virgin)
         await line.wait()
         return self._sum_up()
 
+    def finish_soon(self, then: Callable[[Verdict], None]) -> Verdict | None:
+        """As `finish`, with no task: the verdict where it is known at once, else ``then`` is called with it later.
+
+        To be asked for first: `may_finish_soon`. Raises `NotSoon` where something is to be waited for that needs
+        `finish`; nothing has happened then. `close` ends the scan.
+        """
+
+        def answered(reports: tuple[Report, ...]) -> None:
+            self._cancel = None
+            then(self._alone(reports))
+
+        engines = self._scanner.engines
+        started = engines.scan_soon(self._virgin(), self._scanner.limits.seconds, answered)
+        if started is None:
+            raise NotSoon
+        if isinstance(started, tuple):
+            return self._alone(started)
+        self._cancel = started
+        return None
+
+    @property
+    def may_finish_soon(self) -> bool:
+        """The body is complete and holds nothing that is to be unpacked."""
+        return self._plain
+
     def close(self) -> None:
         """Free all stores and stop what is still running. Idempotent."""
+        if self._cancel is not None:
+            cancel, self._cancel = self._cancel, None
+            cancel()
         if self._line is not None:
             self._line.stop()
-        self._walker.close()
+        if self._walker is not None:
+            self._walker.close()
         self.store.close()
 
     # Parts
 
+    def _declared(self) -> Declared:
+        subject = self._subject
+        names = (subject.name,) if subject.name else ()
+        return Declared(names, subject.media_type, content_type=subject.content_type)
+
+    def _begin(self) -> Walker:
+        scanner = self._scanner
+        self._walker = Walker(
+            self._budget,
+            scanner.new_store,
+            self.store,
+            content_encoding=self._subject.content_encoding,
+            declared=self._declared(),
+            passwords=Passwords(scanner.unwrap) if scanner.unwrap is not None else None,
+        )
+        return self._walker
+
+    def _virgin(self) -> Part:
+        return Part("", self.store, self._subject.name, self._subject.media_type)
+
+    def _alone(self, reports: tuple[Report, ...]) -> Verdict:
+        """The verdict on a body that is its only part."""
+        verdict = self._sum_up(reports)
+        if verdict.level is Level.CLEAN and not any(report.allowed for report in reports):
+            self.store.recycle()  # every engine has finished with it: none was cancelled, none failed
+        return verdict
+
     async def _unpack(self) -> Part:
         """All that is left to unpack; others get their turn meanwhile. Returns the virgin part."""
         virgin = None
+        walker = self._walker or self._begin()
         if self._line is None or not self._line.hit:
             turns = _Turns(self._scanner)
             complete = False
             try:
-                for events in self._walker.finish():
+                for events in walker.finish():
                     virgin = self._handle(events) or virgin
-                    if self._walker.busy and await turns.pause(self._walker.waiting) and self._line is not None:
+                    if walker.busy and await turns.pause(walker.waiting) and self._line is not None:
                         self._line.collect()
                         if self._line.hit:
                             break
@@ -356,9 +428,9 @@ class Scan:
             finally:
                 if not complete:
                     self.parts_complete = False
-                    self._walker.close()  # its child process ends before the next one begins
+                    walker.close()  # its child process ends before the next one begins
                 turns.end()
-        return virgin or Part("", self.store, self._subject.name, self._subject.media_type)
+        return virgin or self._virgin()
 
     def _handle(self, events: Iterable[WalkEvent]) -> Part | None:
         """Parts to the engines, the rest into the verdict; returns the virgin part, which goes last."""

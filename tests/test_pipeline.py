@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
+import io
 import os
+import zipfile
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import pytest
@@ -22,6 +25,14 @@ from icapscan.unwrap.formats import Entry, Registry
 from tests.unwrap.toys import BOX_MAGIC, CHEST_MAGIC, TOYS, Toy, box, frame, part
 
 BAD = b"-bad-"
+
+
+def zipped(members: dict[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return file.getvalue()
 
 
 class Looks:
@@ -477,3 +488,55 @@ def test_the_boundary_of_an_upload_comes_from_its_content_type() -> None:
     verdict = scan(body, engine, subject=Subject(media_type="multipart/form-data", content_type=kind))
     assert verdict.level is Level.INFECTED
     assert (b"hello", "a.txt") in [(data, name) for _, data, name, _ in engine.seen]
+
+
+WHOLE = {
+    "nothing": b"",
+    "plain": os.urandom(5000),
+    "bad": os.urandom(5000) + BAD,
+    "text": b"some text\n" * 1000 + BAD,
+    "gzip": gzip.compress(BAD * 100),
+    "zip-behind": os.urandom(9000) + zipped({"a.txt": BAD * 10}),
+    "zip": zipped({"a.txt": b"x" * 9000, "b.txt": BAD}),
+    "iso": bytes(32769) + b"CD001" + bytes(40_000),
+    "mail": b"From: a@example.org\nTo: b@example.org\nSubject: c\nMIME-Version: 1.0\n"
+    b"Content-Transfer-Encoding: base64\n\n" + base64.b64encode(BAD * 2000),
+    "pdf-behind": b"\0" * 700 + b"%PDF-1.4\n" + b"x" * 9000 + b"\n%%EOF\n",
+    "piece.zip.001": os.urandom(6000),
+    "brotli.br": os.urandom(6000),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("pieces", [1, 2, 50])
+def test_a_body_in_one_piece_is_read_as_one_in_pieces(name: str, pieces: int) -> None:
+    """`Scan.feed_whole` is a short way and no other one: the same parts, the same verdict."""
+    data = WHOLE[name]
+    step = max(1, len(data) // pieces)
+
+    async def run(whole: bool) -> tuple[Verdict, list[tuple[str, bytes, str, str]]]:
+        engine = Looks()
+        one = Scanner(Fanout([engine]), Limits(), Purse(1 << 30, 1 << 30)).begin(Subject(name=name))
+        if whole:
+            one.feed_whole(data)
+        else:
+            for at in range(0, len(data), step):
+                one.feed(data[at : at + step])
+        verdict = await one.finish()
+        one.close()
+        return verdict, sorted(engine.seen)
+
+    verdict, seen = asyncio.run(run(True))
+    assert (verdict, seen) == asyncio.run(run(False))
+    assert (BAD in b"".join(data for _, data, _, _ in seen)) is (verdict.level is Level.INFECTED)
+
+
+def test_a_body_in_one_piece_that_is_too_long_is_over_the_limit() -> None:
+    async def run() -> Verdict:
+        one = Scanner(Fanout([Looks()]), Limits(body=100), Purse(1 << 30, 1 << 30)).begin(Subject())
+        one.feed_whole(bytes(101))
+        verdict = await one.finish()
+        one.close()
+        return verdict
+
+    assert asyncio.run(run()).reason is Reason.OVER_LIMIT

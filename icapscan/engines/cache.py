@@ -15,12 +15,12 @@ import time
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, cast
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from icapscan.engines.contract import Engine, Part, Report
+from icapscan.engines.contract import Cancel, Engine, Part, PromptEngine, Report
 from icapscan.findings import Finding
 from icapscan.limits import MIB, Bytes, Seconds
 from icapscan.store import PartStore
@@ -57,13 +57,31 @@ class _Entry(Struct, frozen=True):
     size: int
 
 
-class _Flight(Struct, frozen=True):
+class _Flight:
     """A scan that runs."""
 
-    store: PartStore
-    extra: Hashable
-    result: asyncio.Future[Report | None]
-    """None: it gave no whole answer."""
+    __slots__ = ("_over", "_result", "_waited", "extra", "store")
+
+    def __init__(self, store: PartStore, extra: Hashable) -> None:
+        self.store = store
+        self.extra = extra
+        self._over = False
+        self._result: Report | None = None
+        self._waited: asyncio.Future[Report | None] | None = None
+
+    def land(self, report: Report | None) -> None:
+        """It is over. None: it gave no whole answer."""
+        self._over, self._result = True, report
+        if self._waited is not None and not self._waited.done():
+            self._waited.set_result(report)
+
+    def result(self) -> asyncio.Future[Report | None]:
+        """What it will have given; made only where somebody waits for it."""
+        if self._waited is None:
+            self._waited = asyncio.get_running_loop().create_future()
+            if self._over:
+                self._waited.set_result(self._result)
+        return self._waited
 
 
 class ReportCache:
@@ -140,6 +158,7 @@ class CachedEngine:
         self._flights: dict[Glimpse, _Flight] = {}
         self._epoch = 0
         self._extra: Callable[[Part], Hashable] = getattr(engine, "depends_on", _nothing)
+        self._prompt = cast(PromptEngine, engine) if getattr(engine, "begins", False) else None
         self.name = engine.name
 
     @property
@@ -180,9 +199,52 @@ class CachedEngine:
         self._cache.misses += 1
         epoch = self._epoch
         report = await self._fly(part, max(0.001, began + seconds - time.monotonic()), glimpse)
-        if not report.unscanned and not report.allowed and epoch == self._epoch:
+        if _keepable(report) and epoch == self._epoch:
             self._cache.put(key, report.findings, part.path)
         return report
+
+    def may_begin(self, part: Part) -> bool:
+        """Whether `begin` would start at once, or knows the answer."""
+        return self._prompt is not None and self._prompt.may_begin(part)
+
+    def begin(self, part: Part, seconds: float, then: Callable[[Report], None]) -> Report | Cancel | None:
+        """As `scan`, where nobody is waited for but the engine itself."""
+        assert self._prompt is not None
+        store = part.store
+        glimpse = glimpse_of(store)
+        if glimpse in self._flights or store.size > HASH_INLINE:
+            return None
+        extra, key, epoch = self._extra(part), None, self._epoch
+        if self._cache.seen(glimpse):
+            key = (self.name, store.sha256(), extra)
+            if (report := self._kept(key, part)) is not None:
+                return report
+            self._cache.misses += 1
+        else:
+            self._cache.firsts += 1
+        flight = _Flight(store, extra)
+
+        def landed(report: Report) -> None:
+            self._flights.pop(glimpse, None)
+            try:
+                good = _keepable(report) and epoch == self._epoch
+                flight.land(_moved(report, part.path, "") if good else None)
+                if good and key is not None:
+                    self._cache.put(key, report.findings, part.path)
+            finally:
+                then(report)
+
+        def cancel() -> None:
+            self._flights.pop(glimpse, None)
+            flight.land(None)
+            stop()
+
+        begun = self._prompt.begin(part, seconds, landed)
+        if begun is None or isinstance(begun, Report):
+            return begun
+        stop = begun
+        self._flights[glimpse] = flight
+        return cancel
 
     def _kept(self, key: Key, part: Part) -> Report | None:
         entry = self._cache.get(key)
@@ -195,18 +257,17 @@ class CachedEngine:
         """Scan, and let others who ask for the same bytes meanwhile have the answer."""
         if glimpse in self._flights:
             return await self._engine.scan(part, seconds)
-        result: asyncio.Future[Report | None] = asyncio.get_running_loop().create_future()
-        self._flights[glimpse] = _Flight(part.store, self._extra(part), result)
+        flight = self._flights[glimpse] = _Flight(part.store, self._extra(part))
         whole: Report | None = None
         epoch = self._epoch
         try:
             report = await self._engine.scan(part, seconds)
-            if not report.unscanned and not report.allowed and epoch == self._epoch:
+            if _keepable(report) and epoch == self._epoch:
                 whole = _moved(report, part.path, "")
             return report
         finally:
             del self._flights[glimpse]
-            result.set_result(whole)
+            flight.land(whole)
 
     async def _flies(self, flight: _Flight, glimpse: Glimpse, digest: str) -> bool:
         """Whether a scan that still runs is one of these bytes."""
@@ -221,8 +282,9 @@ class CachedEngine:
     async def _join(self, flight: _Flight, part: Part, until: float) -> Report | None:
         """The answer of a scan that runs, if it comes in time and is a whole one."""
         left = until - time.monotonic()
-        done, _ = await asyncio.wait((flight.result,), timeout=max(0.0, left))
-        if not done or (report := flight.result.result()) is None:
+        result = flight.result()
+        done, _ = await asyncio.wait((result,), timeout=max(0.0, left))
+        if not done or (report := result.result()) is None:
             return None
         self._cache.hits += 1
         return replace(_moved(report, "", part.path), cached=True)
@@ -244,6 +306,10 @@ async def _sha256(store: PartStore) -> str:
     if store.size <= HASH_INLINE:
         return store.sha256()
     return await asyncio.to_thread(store.sha256)
+
+
+def _keepable(report: Report) -> bool:
+    return not report.unscanned and not report.allowed
 
 
 def _moved(report: Report, before: str, now: str) -> Report:

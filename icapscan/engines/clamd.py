@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
+from collections.abc import Callable
 
-from icapscan.engines.clamd_backends import Address, Backend, Backends
+from icapscan.engines.clamd_backends import Address, Backend, Backends, Turn
 from icapscan.engines.clamd_channel import TIMED_OUT, Channel
 from icapscan.engines.clamd_control import read_version
-from icapscan.engines.contract import Part, Report
+from icapscan.engines.contract import Cancel, Part, Report
 from icapscan.engines.settings import ClamdSettings
 from icapscan.errors import ConfigError, IcapscanError
 from icapscan.findings import Finding, Reason, Unscanned
@@ -20,6 +22,9 @@ from icapscan.wire.clamd import Outcome, Reply
 VERSION_SECONDS = 5.0
 """clamd answers VERSION and STATS from the threads that also scan: given longer than a poll, shorter than a scan."""
 
+_TOO_MANY = "Too many parts wait for clamd."
+_TOO_LATE = "No connection to clamd became free in time."
+_ANSWERED = frozenset({Outcome.CLEAN, Outcome.FOUND})
 _REASONS = {
     Outcome.OVER_LIMIT: Reason.OVER_LIMIT,
     Outcome.ENCRYPTED: Reason.ENCRYPTED,
@@ -37,6 +42,7 @@ class ClamdEngine:
 
     name = "clamd"
     audience = "clamd"
+    begins = True
     punctual = True
     """`scan` keeps its deadline by itself, whatever the daemon does: no watchdog task is needed around it."""
 
@@ -59,31 +65,93 @@ class ClamdEngine:
         """Ask one daemon; another when that one cannot be reached. The wait for a connection counts in ``seconds``."""
         if self._closed:
             return self._unscanned(part, Reason.ENGINE_FAILED, "The engine was closed.")
+        return await self.go_on(part, asyncio.get_running_loop().time() + seconds, None)
+
+    async def go_on(self, part: Part, deadline: float, backend: Backend | None) -> Report:
+        """A scan whose time is running. ``backend``: a place there is taken already, and is given back."""
         size = part.store.size
-        deadline = asyncio.get_running_loop().time() + seconds
         tried: list[Backend] = []
         while True:
-            if not self._backends.fits(size):
-                return self._unscanned(part, Reason.OVER_LIMIT, f"{size} bytes are more than clamd scans.")
-            backend = self._backends.take_now(size, tried)
-            if backend is None and self._backends.hopeless(deadline):
-                return self._unscanned(part, Reason.TIMEOUT, "Too many parts wait for clamd.")
-            backend = backend or await self._backends.take(size, deadline)
+            if backend is None:
+                if not self._backends.fits(size):
+                    return self._unscanned(part, Reason.OVER_LIMIT, f"{size} bytes are more than clamd scans.")
+                backend = self._backends.take_now(size, tried)
+                if backend is None and self._backends.hopeless(deadline):
+                    return self._unscanned(part, Reason.TIMEOUT, _TOO_MANY)
+                backend = backend or await self._backends.take(size, deadline)
             if backend is None:
                 if not self._backends.fits(size):
                     continue  # learnt while waiting
-                return self._unscanned(part, Reason.TIMEOUT, "No connection to clamd became free in time.")
+                return self._unscanned(part, Reason.TIMEOUT, _TOO_LATE)
+            loop, took = asyncio.get_running_loop(), None
+            began = loop.time()
             try:
                 reply = await self._ask(backend, part, deadline)
+                took = loop.time() - began if reply is not None and reply.outcome in _ANSWERED else None
             except (OSError, IcapscanError) as error:  # the store could not give a descriptor
                 reply = Reply(None, Outcome.FAILED, f"the part could not be handed over: {error}")
             finally:
-                self._backends.release(backend)
+                self._backends.release(backend, took)
             if reply is not None:
                 return self._report(part, backend, reply)
             tried.append(backend)
             if not self._backends.others(size, tried):
                 return self._unscanned(part, Reason.ENGINE_FAILED, f"clamd at {backend.address.text} is not reached.")
+            backend = None
+
+    def may_begin(self, part: Part) -> bool:
+        """Whether the daemons are on this machine and one of them takes the part."""
+        return not self._closed and self._backends.local and self._backends.fits(part.store.size)
+
+    def begin(self, part: Part, seconds: float, then: Callable[[Report], None]) -> Report | Cancel | None:
+        """As `scan`, without a task where there is a connection. None: nothing was begun."""
+        if not self.may_begin(part):
+            return None
+        backends, size = self._backends, part.store.size
+        deadline = asyncio.get_running_loop().time() + seconds
+        backend = backends.take_now(size, ())
+        if backend is None and backends.hopeless(deadline):
+            return self._unscanned(part, Reason.TIMEOUT, _TOO_MANY)
+        begun = _Begun(self, part, deadline, then)
+        if backend is not None:
+            begun.ask(backend)
+        else:
+            begun.turn = backends.take_turn(size, deadline, begun.ask)
+        return begun.cancel
+
+    def hand_over(self, backend: Backend, part: Part, deadline: float, then: Callable[[Reply], None]) -> Channel | None:
+        """Have the part scanned over a connection that waits for work; None where there is none."""
+        channel = backend.pooled()
+        if channel is None:
+            return None
+        limit = min(deadline, asyncio.get_running_loop().time() + self._settings.reply_timeout)
+        try:
+            asked = channel.ask_descriptor_and_call(part.store.fileno(), limit, then)
+        except (OSError, IcapscanError):  # the store gives no descriptor: `scan` will say so
+            asked = False
+        if asked:
+            return channel
+        channel.end()
+        backend.keep(channel)
+        return None
+
+    def give_back(self, backend: Backend, channel: Channel | None = None, took: float | None = None) -> None:
+        """A place is free again; what was asked over ``channel`` is over, whatever became of it.
+
+        ``took``: seconds of a scan that was answered.
+        """
+        if channel is not None:
+            channel.end()
+            backend.keep(channel)
+        self._backends.release(backend, took)
+
+    def concluded(self, part: Part, backend: Backend, channel: Channel, reply: Reply) -> Report | None:
+        """What a reply over a connection that had waited says; None: nothing, and the part may be sent again."""
+        if channel.silent or self._without_session(backend, channel, reply):
+            return None
+        if reply is TIMED_OUT:
+            self._backends.failed(backend)
+        return self._report(part, backend, reply)
 
     async def _ask(self, backend: Backend, part: Part, deadline: float) -> Reply | None:
         """One daemon's reply; None when no connection to it could be made and another may be asked."""
@@ -186,6 +254,76 @@ class ClamdEngine:
         for backend in self._backends.all:
             backend.ended = True
             backend.drop_idle()
+
+
+class _Begun:
+    """One scan that calls back. It holds a place at a daemon from `ask` to the reply, or leaves that to a task."""
+
+    __slots__ = ("_backend", "_began", "_channel", "_deadline", "_engine", "_part", "_task", "_then", "turn")
+
+    def __init__(self, engine: ClamdEngine, part: Part, deadline: float, then: Callable[[Report], None]) -> None:
+        self._engine = engine
+        self._part = part
+        self._deadline = deadline
+        self._then = then
+        self._began = 0.0
+        self._backend: Backend | None = None
+        self._channel: Channel | None = None
+        self._task: asyncio.Task[Report] | None = None
+        self.turn: Turn | None = None
+        """It waits for a place."""
+
+    def ask(self, backend: Backend | None) -> None:
+        """A place is free; None: there was none in time, or the part does not fit any more."""
+        self.turn = None
+        self._began = time.monotonic()
+        if backend is not None:
+            self._channel = self._engine.hand_over(backend, self._part, self._deadline, self._answered)
+        if self._channel is None:
+            self._go_on(backend)
+        else:
+            self._backend = backend
+
+    def cancel(self) -> None:
+        """Nobody waits for the report any more."""
+        if self.turn is not None:
+            self.turn.cancel()
+        elif self._task is not None:
+            self._task.cancel()
+            if self._backend is not None:  # the task never ran, and will not
+                self._engine.give_back(self._backend)
+        elif self._channel is not None:
+            self._give_back()
+
+    def _answered(self, reply: Reply) -> None:
+        """The daemon's reply, or what stands for one."""
+        backend, channel = self._backend, self._channel
+        assert backend is not None and channel is not None
+        self._give_back(time.monotonic() - self._began if reply.outcome in _ANSWERED else None)
+        report = self._engine.concluded(self._part, backend, channel, reply)
+        if report is not None:
+            self._then(report)
+        else:  # clamd had closed the connection before it was asked, most likely
+            self._go_on(None)
+
+    def _give_back(self, took: float | None = None) -> None:
+        assert self._backend is not None and self._channel is not None
+        backend, channel, self._backend, self._channel = self._backend, self._channel, None, None
+        self._engine.give_back(backend, channel, took)
+
+    def _go_on(self, backend: Backend | None) -> None:
+        """As `scan` does it: with a fresh connection, or with what there is to say."""
+        self._backend = backend
+        self._task = asyncio.get_running_loop().create_task(self._in_task())
+        self._task.add_done_callback(self._ended)
+
+    async def _in_task(self) -> Report:
+        backend, self._backend = self._backend, None
+        return await self._engine.go_on(self._part, self._deadline, backend)
+
+    def _ended(self, task: asyncio.Task[Report]) -> None:
+        if not task.cancelled():
+            self._then(task.result())
 
 
 def _in_thread(backend: Backend) -> asyncio.Future[str]:

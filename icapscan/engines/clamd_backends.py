@@ -8,7 +8,8 @@ import ipaddress
 import socket
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from icapscan.engines.clamd_channel import Channel
 from icapscan.engines.clamd_local import LocalFacts, local_facts, peer_pid
@@ -20,6 +21,8 @@ PACE_SAMPLES = 50
 """Scans that must have ended while others waited before anything is concluded from how quickly they did."""
 _PACE_SHARE = 0.05
 """Weight of the newest interval in the mean."""
+_TURNAROUNDS = 1.5
+"""Times the mean time of a scan that must be left to one that waited, for its answer not to come too late."""
 BACKLOG_PAUSE = 0.02
 """A Unix socket whose backlog is full cannot be waited for (connect(2), EAGAIN): it is tried again after so long."""
 
@@ -173,19 +176,57 @@ async def _connect_unix(loop: asyncio.AbstractEventLoop, path: str, deadline: fl
         raise
 
 
+class Turn:
+    """Stands where else a future waits for a place: calls back at once."""
+
+    __slots__ = ("_then", "timer")
+
+    def __init__(self, then: Callable[[Backend | None], None]) -> None:
+        self._then: Callable[[Backend | None], None] | None = then
+        self.timer: asyncio.TimerHandle | None = None
+
+    def done(self) -> bool:
+        return self._then is None
+
+    def set_result(self, backend: Backend | None) -> None:
+        then = self._then
+        self.cancel()
+        if then is not None:
+            then(backend)
+
+    def cancel(self) -> None:
+        """Nobody waits any more."""
+        self._then = None
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+
+class _Waiting(NamedTuple):
+    """Who waits for a place."""
+
+    turn: asyncio.Future[Backend | None] | Turn
+    size: int
+    since: float
+    deadline: float
+    """Both on the clock of the event loop."""
+
+
 class Backends:
     """All of them, and the queue of scans for which every connection is busy."""
 
     def __init__(self, backends: tuple[Backend, ...]) -> None:
         self.all = backends
-        self._queue: deque[tuple[asyncio.Future[Backend | None], int]] = deque()
+        self._queue: deque[_Waiting] = deque()
+        self._turnaround = 0.0
+        """Mean seconds of a scan that was answered, from its place on."""
         self._pace = 0.0
         """Seconds from one place that became free to the next, while there is a queue."""
         self._samples = 0
         self._freed = 0.0
         """When the last one did; 0 where nobody waited since."""
 
-    def take_now(self, size: int, tried: list[Backend]) -> Backend | None:
+    def take_now(self, size: int, tried: Sequence[Backend]) -> Backend | None:
         """A place at the least busy daemon that takes ``size`` bytes and is not in ``tried``; None if there is none.
 
         Every place taken is given back by `release`.
@@ -197,6 +238,11 @@ class Backends:
             backend.busy += 1
         return backend
 
+    @property
+    def local(self) -> bool:
+        """Whether descriptors can be handed to every daemon."""
+        return all(backend.address.local for backend in self.all)
+
     def hopeless(self, deadline: float) -> bool:
         """Whether so many wait already that no place will be free before ``deadline``, a time of the event loop.
 
@@ -205,13 +251,14 @@ class Backends:
         """
         if self._samples < PACE_SAMPLES or not self._queue:
             return False
-        return len(self._queue) * self._pace > deadline - asyncio.get_running_loop().time()
+        wait = len(self._queue) * self._pace + self._turnaround
+        return wait > deadline - asyncio.get_running_loop().time()
 
     async def take(self, size: int, deadline: float) -> Backend | None:
         """As `take_now`, but wait for a place, in the order of coming; None after ``deadline``, or when none fits."""
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[Backend | None] = loop.create_future()
-        self._queue.append((turn, size))
+        self._queue.append(_Waiting(turn, size, loop.time(), deadline))
         self._serve()
         timer = loop.call_at(deadline, _give_up, turn)
         try:
@@ -223,11 +270,25 @@ class Backends:
         finally:
             timer.cancel()
 
-    def release(self, backend: Backend) -> None:
-        """Give a place back."""
+    def take_turn(self, size: int, deadline: float, then: Callable[[Backend | None], None]) -> Turn:
+        """As `take`, with ``then`` called in place of a wait, perhaps at once; `Turn.cancel` ends it."""
+        loop = asyncio.get_running_loop()
+        turn = Turn(then)
+        turn.timer = loop.call_at(deadline, _give_up, turn)
+        self._queue.append(_Waiting(turn, size, loop.time(), deadline))
+        self._serve()
+        return turn
+
+    def release(self, backend: Backend, took: float | None = None) -> None:
+        """Give a place back. ``took``: seconds of a scan that was answered; only such ones tell of the pace."""
         backend.busy -= 1
+        if took is not None:
+            self._turnaround += _PACE_SHARE * (took - self._turnaround)
         if not self._queue:
             self._freed = 0.0
+            return
+        if took is None:
+            self._serve()
             return
         now = time.monotonic()
         if self._freed:
@@ -251,18 +312,27 @@ class Backends:
         return any(backend not in tried and size <= backend.largest for backend in self.all)
 
     def _serve(self) -> None:
-        """Give free places to those who wait longest."""
+        """Give free places to those who wait longest; not to one that has too little time left for an answer, for
+        then the next one would have too little as well, and everybody would be scanned for nobody."""
         queue = self._queue
         while queue:
-            turn, size = queue[0]
-            if not turn.done():
+            turn, size, late = queue[0].turn, queue[0].size, self._too_late(queue[0])
+            backend = None
+            if not turn.done() and not late:
                 backend = self._pick(size, ())
                 if backend is not None:
                     backend.busy += 1
                 elif self.fits(size):
                     return
+            queue.popleft()  # first: who is called may give places back
+            if not turn.done():
                 turn.set_result(backend)
-            queue.popleft()
+
+    def _too_late(self, one: _Waiting) -> bool:
+        if self._samples < PACE_SAMPLES:
+            return False
+        least = min(_TURNAROUNDS * self._turnaround, (one.deadline - one.since) / 2)
+        return one.deadline - asyncio.get_running_loop().time() < least
 
     def _pick(self, size: int, tried: Sequence[Backend]) -> Backend | None:
         if len(self.all) == 1:
@@ -279,6 +349,6 @@ def _busy(backend: Backend) -> int:
     return backend.busy
 
 
-def _give_up(turn: asyncio.Future[Backend | None]) -> None:
+def _give_up(turn: asyncio.Future[Backend | None] | Turn) -> None:
     if not turn.done():
         turn.set_result(None)

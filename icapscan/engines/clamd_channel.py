@@ -6,9 +6,10 @@ connection lives, which also tells at once when clamd closes an idle connection.
 
 from __future__ import annotations
 
+import array
 import asyncio
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from icapscan.wire.clamd import (
     FILDES,
@@ -33,6 +34,33 @@ TIMED_OUT = Reply(None, Outcome.TIME_LIMIT, "clamd did not answer in time", last
 Piece = bytes | memoryview
 
 
+class Called:
+    """Stands where else a future waits for the reply: calls back at once, not in the next turn of the event loop."""
+
+    __slots__ = ("_reply", "_then", "begun")
+
+    def __init__(self, then: Callable[[Reply], None]) -> None:
+        self._then = then
+        self._reply: Reply | None = None
+        self.begun = False
+        """The asking is over. A reply before that calls nobody."""
+
+    def done(self) -> bool:
+        return self._reply is not None
+
+    def cancelled(self) -> bool:
+        return False
+
+    def result(self) -> Reply:
+        assert self._reply is not None
+        return self._reply
+
+    def set_result(self, reply: Reply) -> None:
+        self._reply = reply
+        if self.begun:
+            self._then(reply)
+
+
 class Channel:
     """A connection in IDSESSION (or, with ``session`` off, for one single command)."""
 
@@ -51,7 +79,7 @@ class Channel:
         self._timer: asyncio.TimerHandle | None = None
         self._writing = False
         self.session = session
-        self.waiter: asyncio.Future[Reply] | None = None
+        self.waiter: asyncio.Future[Reply] | Called | None = None
         self.closed = False
         self.reused = False
         """Whether the connection waited in the pool before: then its loss may only mean that clamd closed it."""
@@ -64,21 +92,37 @@ class Channel:
 
         The reply comes in the future, which gets no exception. Call `end` when it is no longer waited for.
         """
-        waiter = self._begin(deadline)
+        waiter: asyncio.Future[Reply] = self._loop.create_future()
+        self._ask_descriptor(descriptor, deadline, waiter)
+        return waiter
+
+    def ask_descriptor_and_call(self, descriptor: int, deadline: float, then: Callable[[Reply], None]) -> bool:
+        """The same with ``then`` called with the reply, from the event loop. False: the connection was lost at once.
+
+        `end` is called by ``then``, and by whoever does not want to be called any more.
+        """
+        called = Called(then)
+        self._ask_descriptor(descriptor, deadline, called)
+        called.begun = True
+        return not called.done()
+
+    def _ask_descriptor(self, descriptor: int, deadline: float, waiter: asyncio.Future[Reply] | Called) -> None:
+        self._begin(deadline, waiter)
         if not self.closed:
             try:
                 # A few bytes into an empty socket buffer: they go at once or the connection is broken.
-                socket.send_fds(self._sock, (self._opening() + FILDES,), (descriptor,))
+                rights = array.array("i", (descriptor,))
+                self._sock.sendmsg((self._opening() + FILDES,), ((socket.SOL_SOCKET, socket.SCM_RIGHTS, rights),))
             except OSError as error:
                 self._break(error)
-        return waiter
 
     async def ask_stream(self, pieces: Iterable[Piece], deadline: float) -> Reply:
         """INSTREAM: send the pieces and have them scanned; an early reply ends the sending. `end` comes after it.
 
         Raises `OSError` when the pieces cannot be read.
         """
-        waiter = self._begin(deadline)
+        waiter: asyncio.Future[Reply] = self._loop.create_future()
+        self._begin(deadline, waiter)
         await self._send_stream(pieces, waiter)
         return await waiter
 
@@ -95,16 +139,15 @@ class Channel:
         """Close at once; a command that waits gets a FAILED reply. Idempotent."""
         self._lose("the connection was closed")
 
-    def _begin(self, deadline: float) -> asyncio.Future[Reply]:
+    def _begin(self, deadline: float, waiter: asyncio.Future[Reply] | Called) -> None:
         self._id += 1
         self.silent = False
-        self.waiter = waiter = self._loop.create_future()
+        self.waiter = waiter
         if self.closed:
             self.silent = True
             waiter.set_result(LOST)
         else:
             self._timer = self._loop.call_at(deadline, self._expire, waiter)
-        return waiter
 
     def _opening(self) -> bytes:
         if self._opened or not self.session:
@@ -112,7 +155,7 @@ class Channel:
         self._opened = True
         return IDSESSION
 
-    def _expire(self, waiter: asyncio.Future[Reply]) -> None:
+    def _expire(self, waiter: asyncio.Future[Reply] | Called) -> None:
         if not waiter.done():
             waiter.set_result(TIMED_OUT)
             self._open_gate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from msgspec import Struct
@@ -72,6 +73,27 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Free sockets, threads and files. Idempotent."""
+        ...
+
+
+Cancel = Callable[[], None]
+"""Ends a scan that is under way; nothing more is heard of it."""
+
+
+class PromptEngine(Engine, Protocol):
+    """An engine that waits for others, and can do so without a task: it calls back."""
+
+    begins: bool
+    """True."""
+
+    def may_begin(self, part: Part) -> bool:
+        """Whether `begin` would start on the part at once. True until the event loop goes on."""
+        ...
+
+    def begin(self, part: Part, seconds: float, then: Callable[[Report], None]) -> Report | Cancel | None:
+        """The same as `scan`: a report that is known already, or a way to end the scan before ``then`` is called with
+        its report, once and not from here. None: nothing was begun, `scan` is to be called.
+        """
         ...
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Literal, cast
 
-from icapscan.engines.contract import Engine, Part, Report
+from icapscan.engines.contract import Cancel, Engine, Part, PromptEngine, Report
 from icapscan.errors import IcapscanError
 from icapscan.findings import Finding, Level, Reason, Unscanned
 from icapscan.store import PartStore
@@ -39,6 +39,7 @@ class Fanout:
         self.report = report
         self._first = report == "first"
         self._asked = {audience: _asked(self.engines, audience) for audience in Audience}
+        self._prompt = {audience: _prompt(asked) for audience, asked in self._asked.items()}
 
     async def scan(self, part: Part, seconds: float) -> tuple[Report, ...]:
         """What each engine says of the part, within ``seconds`` plus a small constant; never raises for an engine.
@@ -62,6 +63,34 @@ class Fanout:
         elif waiting:
             await self._together(waiting, part, seconds, reports)
         return _final(reports)
+
+    def scan_soon(
+        self, part: Part, seconds: float, then: Callable[[tuple[Report, ...]], None]
+    ) -> tuple[Report, ...] | Cancel | None:
+        """The same as `scan` without a task, where one engine at most has to wait for others.
+
+        The reports where nobody has to; else a way to end the scan before ``then`` is called with them, once and not
+        from here. None: nothing was begun, `scan` is to be called. Never raises for an engine.
+        """
+        asked = self._asked[part.audience]
+        last = self._prompt[part.audience]
+        if not asked or (last is not None and not last.may_begin(part)):
+            return None
+        reports: list[Report] = []
+        for engine in asked if last is None else asked[:-1]:
+            report = _scan_now(engine, part, seconds)
+            if report is None:
+                return None
+            reports.append(report)
+            if self._decides(report) and not (last is not None and _overruled((last,))):
+                return _final(reports)
+        if last is None:
+            return _final(reports)
+        try:
+            begun = last.begin(part, seconds, lambda report: then(_final([*reports, _checked(report, last, part)])))
+        except Exception as error:
+            begun = _failed(last, part, error)
+        return _final([*reports, begun]) if isinstance(begun, Report) else begun
 
     def glance(self, data: bytes) -> tuple[Finding, ...]:
         """What inline engines find in the first bytes of a body; no finding proves nothing.
@@ -171,6 +200,11 @@ def _asked(engines: Sequence[Engine], audience: Audience) -> tuple[Engine, ...]:
     if audience is Audience.NOBODY:
         return tuple(engine for engine in engines if kind(engine) == "every")
     return tuple(engines)
+
+
+def _prompt(asked: tuple[Engine, ...]) -> PromptEngine | None:
+    """The last engine, where it is one that others are waited for in."""
+    return cast(PromptEngine, asked[-1]) if asked and getattr(asked[-1], "begins", False) else None
 
 
 def _scan_now(engine: Engine, part: Part, seconds: float) -> Report | None:

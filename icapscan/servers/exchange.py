@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from msgspec.structs import replace
 
 from icapscan.errors import StoreFull
 from icapscan.findings import CLEAN, Reason, Unscanned, Verdict, summarize
-from icapscan.pipeline import Scan, Subject
+from icapscan.pipeline import NotSoon, Scan, Subject
 from icapscan.policy.decision import Action, Decision
 from icapscan.policy.facts import Direction
 from icapscan.sanitize.contract import Reference
@@ -31,7 +31,32 @@ from icapscan.store import PartStore
 from icapscan.wire import http_head, http_rewrite
 from icapscan.wire.icap_events import HttpHeads
 
-Outcome = Reply | Coroutine[Any, Any, Reply]
+
+class Later:
+    """An answer that is told when it is there, with no task that waits for it."""
+
+    __slots__ = ("_conclude", "_told")
+
+    def __init__(self, conclude: Callable[[Verdict], Reply | Coroutine[Any, Any, Reply]]) -> None:
+        self._conclude = conclude
+        self._told: Callable[[Callable[[], Reply | Coroutine[Any, Any, Reply]]], None] | None = None
+
+    def tell(self, told: Callable[[Callable[[], Reply | Coroutine[Any, Any, Reply]]], None]) -> None:
+        """Have ``told`` called, once, with what makes the answer; that may raise."""
+        self._told = told
+
+    def settle(self, verdict: Verdict) -> None:
+        """The verdict is there."""
+        told, self._told = self._told, None
+        if told is not None:
+            told(lambda: self._conclude(verdict))
+
+    def cancel(self) -> None:
+        """Nobody wants it any more."""
+        self._told = None
+
+
+Outcome = Reply | Later | Coroutine[Any, Any, Reply]
 _NO_SUBJECT = Subject()
 _NO_THREADS = Threads()
 """Of a transaction that needs none, as nearly all."""
@@ -248,11 +273,17 @@ class ScanExchange(CopyingExchange):
             self.delivery = delivery_for(now, self._scan.store, self.heads)
 
     def body(self, data: bytes | memoryview) -> Reply | None:
+        return self._take(data, whole=False)
+
+    def _take(self, data: bytes | memoryview, *, whole: bool) -> Reply | None:
         scan = self._scan
         assert scan is not None
         self._now.size += len(data)
         try:
-            scan.feed(data)
+            if whole and isinstance(data, bytes):
+                scan.feed_whole(data)
+            else:
+                scan.feed(data)
         except StoreFull as error:
             return self._stopped(replies.error(503, str(error)))
         if scan.over_body_limit and not self._past_limit:
@@ -295,19 +326,48 @@ class ScanExchange(CopyingExchange):
             reply = self._reply_by(_passable(decision), verdict, trailers)
             self._tell(verdict, decision)
             return reply
-        return self._finish(self._scan, trailers)
+        scan = self._scan
+        return self._finish_soon(scan, trailers) if scan.may_finish_soon else self._finish(scan, trailers)
 
     def whole(self, body: bytes | None, within_preview: bool) -> Outcome:
-        return (self.body(body) if body is not None else None) or self.end(b"", within_preview)
+        return (self._take(body, whole=True) if body is not None else None) or self.end(b"", within_preview)
 
     async def _finish(self, scan: Scan, trailers: bytes) -> Reply:
         started = time.perf_counter()
+        self._look_for_codings(scan)
+        outcome = self._conclude(scan, await scan.finish(), started, trailers)
+        return outcome if isinstance(outcome, Reply) else await outcome
+
+    def _finish_soon(self, scan: Scan, trailers: bytes) -> Outcome:
+        """As `_finish`, without a task where the engines need none either."""
+        started = time.perf_counter()
+        self._look_for_codings(scan)
+        later = Later(lambda verdict: self._conclude(scan, verdict, started, trailers))
+        try:
+            verdict = scan.finish_soon(later.settle)
+        except NotSoon:
+            return self._finish(scan, trailers)
+        return later if verdict is None else self._conclude(scan, verdict, started, trailers)
+
+    def _look_for_codings(self, scan: Scan) -> None:
         if self._hidden and (self._hidden != b"chunked" or http_head.looks_chunked(_start(scan.store))):
             self._doubts += (_HIDDEN_CODING,)  # a reader who sees that field takes the body for something else
-        verdict = self._with_doubts(await scan.finish())
+
+    def _conclude(
+        self, scan: Scan, found: Verdict, started: float, trailers: bytes
+    ) -> Reply | Coroutine[Any, Any, Reply]:
+        """From the verdict to the answer; only what takes its time is left to be awaited."""
+        verdict = self._with_doubts(found)
         self._now.asked, self._now.cached = scan.asked, scan.cached
         self._now.scan_seconds = time.perf_counter() - started
         decision = self._decide(verdict, scan)
+        if decision.quarantine or decision.action is Action.SANITIZE or self._opened:
+            return self._act(scan, verdict, decision, trailers)
+        reply = self._reply_by(decision, verdict, trailers)
+        self._tell(verdict, decision)
+        return reply
+
+    async def _act(self, scan: Scan, verdict: Verdict, decision: Decision, trailers: bytes) -> Reply:
         if decision.quarantine or decision.action is Action.SANITIZE:
             self._threads = Threads()
         kept = await self._keep(scan, verdict, decision) if decision.quarantine else b""

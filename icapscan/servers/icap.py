@@ -11,13 +11,13 @@ import enum
 import socket
 import struct
 import time
-from collections.abc import Awaitable, Callable
-from typing import cast
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
 
 from msgspec.structs import replace
 
 from icapscan.servers import replies
-from icapscan.servers.exchange import Exchange, FixedExchange, Outcome, open_exchange
+from icapscan.servers.exchange import Exchange, FixedExchange, Later, Outcome, open_exchange
 from icapscan.servers.generation import Generation
 from icapscan.servers.pacing import Pacer
 from icapscan.servers.patience import Overdue, deadline
@@ -137,7 +137,7 @@ class IcapProtocol(asyncio.Protocol):
         self._now: Transaction | None = None
         self._exchange: Exchange | None = None
         self._pacer: Pacer | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | Later | None = None
         """A scan or a long copy; while there is one, no further request is read."""
         self._may_resume = False
         """The codec holds bytes that it may read now."""
@@ -351,11 +351,7 @@ class IcapProtocol(asyncio.Protocol):
                 if exchange.delivery is not None:
                     self._pacer = Pacer(self._loop, exchange.delivery, self)
                 now.received = now.began
-                outcome = exchange.whole(whole.body, head.preview is not None)
-                if type(outcome) is Reply:
-                    self._reply(outcome)
-                else:
-                    self._conclude(outcome)
+                self._conclude(exchange.whole(whole.body, head.preview is not None))
         except Exception as error:
             self._mistake(error)
         if self._timer is None or self._blocked:
@@ -419,18 +415,42 @@ class IcapProtocol(asyncio.Protocol):
         self._conclude(self._exchange.end(trailers, within_preview))
 
     def _conclude(self, outcome: Outcome) -> None:
+        kind = type(outcome)
+        if kind is Reply:
+            self._reply(cast(Reply, outcome))
+        elif kind is Later:
+            later = cast(Later, outcome)
+            self._task = later
+            later.tell(self._told)
+        else:
+            self._task = self._loop.create_task(self._reply_later(cast(Coroutine[Any, Any, Reply], outcome)))
+
+    def _told(self, make: Callable[[], Reply | Coroutine[Any, Any, Reply]]) -> None:
+        """A scan that needed no task has ended."""
+        self._task = None
+        try:
+            outcome = make()
+        except Exception as error:
+            outcome = self._failed(error)
         if isinstance(outcome, Reply):
-            self._reply(outcome)
+            self._reply_now(outcome)
         else:
             self._task = self._loop.create_task(self._reply_later(outcome))
 
-    async def _reply_later(self, outcome: Awaitable[Reply]) -> None:
+    async def _reply_later(self, outcome: Coroutine[Any, Any, Reply]) -> None:
         try:
             reply = await outcome
         except Exception as error:
-            self._shared.on_error(f"A scan for {self._client} failed.", error)
-            reply = replies.error(500, "An internal error happened.")
+            reply = self._failed(error)
         self._task = None
+        self._reply_now(reply)
+
+    def _failed(self, error: Exception) -> Reply:
+        self._shared.on_error(f"A scan for {self._client} failed.", error)
+        return replies.error(500, "An internal error happened.")
+
+    def _reply_now(self, reply: Reply) -> None:
+        """The answer for which reading had stopped; then what the client sent ahead."""
         if self._phase is not _SERVING:
             return
         try:

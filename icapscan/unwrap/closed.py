@@ -49,8 +49,12 @@ class ClosedDecoder:
 
 
 def _kind(first: bytes) -> str:
-    if not first.startswith(_AT_START) and all(first[at : at + len(magic)] != magic for at, magic in _FURTHER_ON):
-        return ""
+    if not first.startswith(_AT_START):
+        for at, magic in _FURTHER_ON:
+            if first.startswith(magic, at):
+                break
+        else:
+            return ""
     for name, (at, magic) in _MAGICS.items():
         if first.startswith(magic, at):
             return name

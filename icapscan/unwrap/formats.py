@@ -44,7 +44,9 @@ MAGIC = 2
 """Bytes that the look-up is made with; no prefix is shorter."""
 
 
-_NO = Bid.NO
+_NO, _MAYBE = Bid.NO, Bid.MAYBE
+NEED_MOST = 32
+"""Bytes of the longest of what formats need."""
 
 
 class Entry(Struct, frozen=True):
@@ -56,7 +58,7 @@ class Entry(Struct, frozen=True):
     types: tuple[str, ...] = ()
     """Declared media types, lower case: ``application/zip``, or ``multipart/*`` for all of a kind."""
     needs: tuple[bytes, ...] = ()
-    """A short part that has none of these, behind a line feed put before it, is not opened by the format."""
+    """A part that is there as a whole and has none of these, behind a line feed put before it, is not opened."""
     text: bool = False
     """Asked only where the part is text by its type or its first bytes (`is_text`), or one of ``marks`` is in them."""
     marks: tuple[bytes, ...] = ()
@@ -82,12 +84,17 @@ class Registry:
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         self._entries = tuple(entries)
-        self._rows = tuple((entry, entry.least, entry.format.bid) for entry in self._entries)
+        self._rows = tuple(
+            (entry, entry.least, entry.text, entry.format.bid, getattr(entry.format, "excludes", None))
+            for entry in self._entries
+        )
         self._by_magic: dict[bytes, list[int]] = {}
         self._by_type: dict[str, list[int]] = {}
         self._by_kind: dict[str, list[int]] = {}
         self._always: list[int] = []
         for number, entry in enumerate(self._entries):
+            if any(len(need) > NEED_MOST for need in entry.needs):
+                raise ValueError(f"what {entry.format.name} needs is longer than {NEED_MOST} bytes")
             for prefix in entry.prefixes:
                 if len(prefix) < MAGIC:
                     raise ValueError(f"a prefix of {entry.format.name} is shorter than {MAGIC} bytes")
@@ -100,25 +107,29 @@ class Registry:
             if not (entry.prefixes or entry.types):
                 self._always.append(number)
 
-    def offers(self, evidence: Evidence, without: frozenset[str] = frozenset()) -> list[Offer]:
+    def offers(
+        self, evidence: Evidence, without: frozenset[str] = frozenset(), whole: bytes | None = None
+    ) -> list[Offer]:
         """Who wants to open a part, the surest first, then in the order of the registry.
 
-        ``without``: content codings that are being undone already. Never raises.
+        ``without``: content codings that are being undone already. ``whole``: all of the part where it is longer than
+        the evidence and there already, so that whoever would look for something further on need not. Never raises.
         """
         first, media_type = evidence.first, evidence.declared.media_type
-        fitting = list(self._by_magic.get(first[:MAGIC], ()))
-        if media_type:
-            fitting += self._by_type.get(media_type, ())
-            fitting += self._by_kind.get(media_type.partition("/")[0], ())
-        whole = b"\n" + first if evidence.whole else None
+        fitting: tuple[int, ...] | list[int] = self._by_magic.get(first[:MAGIC], ())
+        if media_type in self._by_type or self._by_kind:
+            kind = self._by_kind.get(media_type.partition("/")[0], ())
+            fitting = [*fitting, *self._by_type.get(media_type, ()), *kind]
+        if whole is None and evidence.whole:
+            whole = first
         text: bool | None = None  # looked at once, and only if somebody asks
         offers = []
         size = len(first)
         for number in sorted({*self._always, *fitting}) if fitting else self._always:
-            entry, least, ask = self._rows[number]
+            entry, least, texts, ask, excludes = self._rows[number]
             if size < least:
                 continue
-            if entry.text:
+            if texts:
                 if text is None:
                     text = is_text(evidence)
                 if not text and not _has(first, entry.marks):
@@ -130,8 +141,12 @@ class Registry:
             # What is needed is searched for behind the bid, which is cheaper almost always.
             if bid is _NO or (entry.coding and entry.coding in without):
                 continue
-            if whole is None or not entry.needs or _has(whole, entry.needs):
-                offers.append(Offer(entry, bid))
+            if whole is not None:
+                if entry.needs and not (_has(whole, entry.needs) or _has(b"\n" + first[:NEED_MOST], entry.needs)):
+                    continue
+                if excludes is not None and bid is _MAYBE and excludes(whole, 0, len(whole)):
+                    continue
+            offers.append(Offer(entry, bid))
         if len(offers) > 1:
             offers.sort(key=lambda offer: -offer.bid)
         return offers

@@ -153,14 +153,16 @@ class SingleFormat:
         self.coding = _CODING_OF.get(kind.name, "")
         """The content coding that undoes the same."""
         self._kind = kind
+        self._ends = kind.suffixes + kind.short
 
     def bid(self, evidence: Evidence) -> Bid:
         kind = self._kind
         bid = kind.bid(evidence.first)
         if bid is Bid.NO and kind.by_name:
-            ends = kind.suffixes + kind.short
-            if any(name.lower().endswith(ends) for name in evidence.declared.names):
-                return Bid.MAYBE
+            ends = self._ends
+            for name in evidence.declared.names:
+                if name.lower().endswith(ends):
+                    return Bid.MAYBE
         return bid
 
     def open(self, context: Context) -> SingleDecoder:

@@ -36,7 +36,10 @@ class VolumeFormat:
         names = evidence.declared.names
         if not names or evidence.first.startswith(_KNOWN):
             return Bid.NO
-        return Bid.MAYBE if any(_NAME.search(name) or _CUT.search(name) for name in names) else Bid.NO
+        for name in names:
+            if _NAME.search(name) or _CUT.search(name):
+                return Bid.MAYBE
+        return Bid.NO
 
     def open(self, context: Context) -> VolumeDecoder:
         return VolumeDecoder(context, any(_NAME.search(name) for name in context.declared.names))

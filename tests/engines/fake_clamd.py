@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from icapscan.engines.clamd import ClamdEngine
@@ -91,8 +92,12 @@ async def fake_clamd(play: Play, path: Path | None = None) -> AsyncIterator[tupl
         server.close()
 
 
+ENGINE: ContextVar[type[ClamdEngine]] = ContextVar("ENGINE", default=ClamdEngine)
+"""What the tests of a module are run with."""
+
+
 def engine_for(*addresses: str, connections: int = 4, **settings: float) -> ClamdEngine:
-    return ClamdEngine(ClamdSettings(address=addresses, **settings), connections)  # type: ignore[arg-type]
+    return ENGINE.get()(ClamdSettings(address=addresses, **settings), connections)  # type: ignore[arg-type]
 
 
 async def scan(engine: ClamdEngine, data: bytes = b"hello", seconds: float = SECONDS, kind: str = "bytes") -> Report:

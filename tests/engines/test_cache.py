@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Iterator
+from contextvars import ContextVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from icapscan.engines.cache import CachedEngine, CacheSettings, ReportCache, glimpse_of
-from icapscan.engines.contract import Part, Report
+from icapscan.engines.contract import Cancel, Part, Report
 from icapscan.engines.fanout import Fanout, eicar
 from icapscan.findings import Finding, Reason, Unscanned
 from icapscan.store import PartStore
+from tests.engines.calling import CallingCache
 
+CACHE: ContextVar[type[CachedEngine]] = ContextVar("CACHE", default=CachedEngine)
 HIT = b"bad bytes "
 LARGE = 2 * 1024 * 1024
+
+
+@pytest.fixture(autouse=True, scope="module", params=[CachedEngine, CallingCache])
+def _way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Each test by `scan` and by `begin`."""
+    token = CACHE.set(request.param)
+    yield
+    CACHE.reset(token)
 
 
 class Counted:
@@ -42,6 +53,20 @@ class Counted:
             return Report(self.name, unscanned=(Unscanned(reason, part.path, self.name),))
         return Report(self.name, (Finding(self.name, "Bad", part.path),) if HIT in data or eicar() in data else ())
 
+    begins = True
+
+    def may_begin(self, part: Part) -> bool:
+        return True
+
+    def begin(self, part: Part, seconds: float, then: Callable[[Report], None]) -> Cancel:
+        task = asyncio.ensure_future(self.scan(part, seconds))
+        task.add_done_callback(lambda done: None if done.cancelled() else then(done.result()))
+
+        def cancel() -> None:
+            task.cancel()
+
+        return cancel
+
     async def version(self) -> str:
         return "1"
 
@@ -58,7 +83,7 @@ class Named(Counted):
 
 def made(**settings: object) -> tuple[Counted, ReportCache, CachedEngine]:
     engine, cache = Counted(), ReportCache(CacheSettings(**settings))  # type: ignore[arg-type]
-    return engine, cache, CachedEngine(engine, cache)
+    return engine, cache, CACHE.get()(engine, cache)
 
 
 def part(data: bytes, path: str = "", name: str = "") -> Part:
@@ -115,7 +140,7 @@ def test_what_was_not_scanned_is_never_kept(reason: Reason) -> None:
 
 def test_an_answer_that_depends_on_the_name_is_kept_for_that_name() -> None:
     engine = Named()
-    cached = CachedEngine(engine, ReportCache(CacheSettings()))
+    cached = CACHE.get()(engine, ReportCache(CacheSettings()))
     ask(cached, *(part(b"data", name=name) for name in ("a.exe", "a.exe", "b.exe", "a.exe", "b.exe")))
     assert engine.scans == 3
 
@@ -205,7 +230,8 @@ def test_whoever_waits_does_so_for_its_own_time_only() -> None:
         forever: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         engine.wait = lambda: asyncio.shield(forever)
         first = asyncio.create_task(cached.scan(part(b"data"), 10.0))
-        await asyncio.sleep(0)
+        while not engine.scans:
+            await asyncio.sleep(0)
         engine.wait = None
         report = await cached.scan(part(b"data"), 0.05)
         first.cancel()

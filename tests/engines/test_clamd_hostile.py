@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from icapscan.engines.clamd import ClamdEngine
 from tests.conformance.engine import SECONDS, make_part
-from tests.engines.fake_clamd import Line, Play, engine_for, fake_clamd, reasons, scan
+from tests.engines.calling import CallingClamd
+from tests.engines.fake_clamd import ENGINE, Line, Play, engine_for, fake_clamd, reasons, scan
 
 pytestmark = pytest.mark.usefixtures("each_loop")
 
 OK = b"%d: fd[12]: OK\0"
+
+
+@pytest.fixture(autouse=True, scope="module", params=[ClamdEngine, CallingClamd])
+def _way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Each test by `scan` and by `begin`."""
+    token = ENGINE.set(request.param)
+    yield
+    ENGINE.reset(token)
 
 
 def play_once(said: bytes, then: Callable[[Line], None] | None = None) -> Play:

@@ -13,6 +13,7 @@ from icapscan.engines.rules import compile_rules
 from icapscan.engines.settings import ClamdSettings, HashSettings, YaraSettings
 from icapscan.engines.yara import YaraEngine
 from tests.conformance.engine import EngineContract
+from tests.engines.calling import CallingClamd
 from tests.peers.clamd import ClamdPeer, run_clamd
 
 RULES = compile_rules()
@@ -61,6 +62,11 @@ class TestClamdByDescriptor(_Clamd):
     @pytest.fixture(autouse=True)
     def _address(self, clamd_tcp4: ClamdPeer) -> None:
         self.address = clamd_tcp4.unix_address
+
+
+class TestClamdCallingBack(TestClamdByDescriptor):
+    def engine(self) -> Engine:
+        return CallingClamd(ClamdSettings(address=(self.address,)), connections=5)
 
 
 class TestClamdByStream(_Clamd):

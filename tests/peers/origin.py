@@ -125,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
             for piece in body(size, "slow"):
                 sent += len(piece)
                 time.sleep(max(0.0, began + seconds * sent / size - time.monotonic()))
-                self.wfile.write(piece)  # behind the pause: the last piece leaves when all the seconds are over, not before
+                self.wfile.write(piece)  # behind the pause: the last one leaves when all the seconds are over
             self.wfile.write(last)
         except ConnectionError:
             self.close_connection = True
