@@ -14,6 +14,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from icapscan.engines.cache import BodyCache
 from icapscan.engines.contract import Part, Report
 from icapscan.findings import Anomaly, Finding, Level, Reason, Unscanned, Verdict, summarize
 from icapscan.limits import Budget, Limits
@@ -77,7 +78,7 @@ _STOPPED = frozenset({Reason.OVER_LIMIT, Reason.TIMEOUT, Reason.ENGINE_FAILED})
 class Scanner:
     """One generation of engines, shared by all scans that begin while it is in force."""
 
-    __slots__ = ("children", "engines", "limits", "purse", "spool", "unwrap")
+    __slots__ = ("bodies", "children", "engines", "limits", "purse", "spool", "unwrap")
 
     def __init__(
         self,
@@ -86,7 +87,10 @@ class Scanner:
         purse: Purse,
         spool: str | None = None,
         unwrap: UnwrapSettings | None = None,
+        bodies: BodyCache | None = None,
     ) -> None:
+        self.bodies = bodies
+        """Whole bodies that were clean before; None: each is scanned."""
         self.children = asyncio.Lock()
         """Child processes that unpack take turns: one body at a time has some."""
         self.engines = engines

@@ -17,8 +17,8 @@ from icapscan.limits import KIB, Limits
 
 READ_SIZE = 256 * KIB
 _SPARE_MOST = 16
-_spare: list[int] = []
-"""Memfds of small parts, to be used again."""
+_spare: list[tuple[int, int]] = []
+"""Memfds of small parts, to be used again, each with its size."""
 _SEARCH_WINDOW = 1024 * KIB
 
 
@@ -129,11 +129,12 @@ class PartStore:
         """A descriptor of the whole part, owned by the store. A small part is copied to a memfd for it."""
         if self._fd < 0:
             try:
-                self._fd = _spare.pop()  # not asked for first: a thread that cleans a document may take the last one
+                self._fd, size = _spare.pop()  # not asked for first: a thread that cleans a document may take the last one
             except IndexError:
                 self._fd = os.memfd_create("part", os.MFD_CLOEXEC)
             else:
-                os.ftruncate(self._fd, self.size)
+                if size != self.size:
+                    os.ftruncate(self._fd, self.size)
             _write_all(self._fd, self.contents() or b"", 0)
         return self._fd
 
@@ -144,7 +145,7 @@ class PartStore:
         reader of the descriptor has finished, another process that it was passed to included.
         """
         if self._tier is _CHUNKS and self._fd >= 0 and len(_spare) < _SPARE_MOST:
-            _spare.append(self._fd)
+            _spare.append((self._fd, self.size))
             self._fd = -1
 
     def view(self) -> bytes | mmap.mmap:

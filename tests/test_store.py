@@ -250,6 +250,6 @@ def test_only_so_many_memfds_are_kept() -> None:
         store.recycle()
         store.close()
     assert len(store_module._spare) <= store_module._SPARE_MOST
-    for descriptor in store_module._spare:
+    for descriptor, _ in store_module._spare:
         os.close(descriptor)
     store_module._spare.clear()

@@ -11,6 +11,7 @@ within its own deadline, and is scanned by itself where the other gave no whole 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 import zlib
 from collections import OrderedDict
@@ -23,7 +24,7 @@ from msgspec.structs import replace
 from icapscan.engines.contract import Cancel, Engine, Part, PromptEngine, Report
 from icapscan.findings import Finding
 from icapscan.limits import MIB, Bytes, Seconds
-from icapscan.store import PartStore
+from icapscan.store import PartReader, PartStore
 
 HASH_INLINE = 1 * MIB
 """A larger part is hashed in a thread: about 1.5 GB/s, so this is half a millisecond."""
@@ -36,7 +37,9 @@ _EDGE = 128
 """Bytes at the start, in the middle and at the end that a glimpse looks at."""
 Glimpse = tuple[int, int]
 Key = tuple[str, str, Hashable]
-"""Engine, SHA-256, and what else the answer depends on."""
+"""Engine (empty: all of them, about a whole body), SHA-256, and what else the answer depends on."""
+Mark = tuple[Key, int]
+"""Where something is to be kept, and the epoch in which its scan began."""
 
 
 class CacheSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,6 +97,8 @@ class ReportCache:
         self._entries: OrderedDict[Key, _Entry] = OrderedDict()
         self._seen: set[Glimpse] = set()
         self._seen_before: set[Glimpse] = set()
+        self.epoch = 0
+        """Changes when everything is forgotten."""
         self.size = 0
         """Bytes that the entries take."""
         self.hits = 0
@@ -140,11 +145,44 @@ class ReportCache:
 
     def clear(self) -> None:
         """The engines changed: nothing that is known holds any more."""
+        self.epoch += 1
         self._entries.clear()
         self.size = 0
 
     def _drop(self, key: Key) -> None:
         self.size -= self._entries.pop(key).size
+
+
+class BodyCache:
+    """Whole bodies that were CLEAN: neither engines nor decoders are asked again.
+
+    In the same memory as the reports, so that one bound holds for both and both are forgotten together.
+    """
+
+    __slots__ = ("_cache",)
+
+    def __init__(self, cache: ReportCache) -> None:
+        self._cache = cache
+
+    def recall(self, body: bytes, subject: Hashable) -> tuple[Mark | None, bool]:
+        """Whether ``body``, said to be ``subject``, was clean before; and what `keep` wants once it turns out to be.
+
+        No mark for what comes for the first time: it costs no digest.
+        """
+        cache, size = self._cache, len(body)
+        if not cache.seen((-1 - size, _glimpse(body, size))):
+            return None, False
+        key = ("", hashlib.sha256(body).hexdigest(), subject)
+        if cache.get(key) is not None:
+            cache.hits += 1
+            return None, True
+        return (key, cache.epoch), False
+
+    def keep(self, mark: Mark) -> None:
+        """It was clean. What was scanned before the engines changed is not kept."""
+        key, epoch = mark
+        if epoch == self._cache.epoch:
+            self._cache.put(key, (), "")
 
 
 class CachedEngine:
@@ -156,7 +194,6 @@ class CachedEngine:
         self._engine = engine
         self._cache = cache
         self._flights: dict[Glimpse, _Flight] = {}
-        self._epoch = 0
         self._extra: Callable[[Part], Hashable] = getattr(engine, "depends_on", _nothing)
         self._prompt = cast(PromptEngine, engine) if getattr(engine, "begins", False) else None
         self.name = engine.name
@@ -171,7 +208,6 @@ class CachedEngine:
 
     def forget(self) -> None:
         """The ISTag changed. A scan that runs may be one of the older engines: its answer is not kept."""
-        self._epoch += 1
         self._cache.clear()
 
     async def version(self) -> str:
@@ -197,9 +233,9 @@ class CachedEngine:
             if report is not None:
                 return report
         self._cache.misses += 1
-        epoch = self._epoch
+        epoch = self._cache.epoch
         report = await self._fly(part, max(0.001, began + seconds - time.monotonic()), glimpse)
-        if _keepable(report) and epoch == self._epoch:
+        if _keepable(report) and epoch == self._cache.epoch:
             self._cache.put(key, report.findings, part.path)
         return report
 
@@ -214,7 +250,7 @@ class CachedEngine:
         glimpse = glimpse_of(store)
         if glimpse in self._flights or store.size > HASH_INLINE:
             return None
-        extra, key, epoch = self._extra(part), None, self._epoch
+        extra, key, epoch = self._extra(part), None, self._cache.epoch
         if self._cache.seen(glimpse):
             key = (self.name, store.sha256(), extra)
             if (report := self._kept(key, part)) is not None:
@@ -227,7 +263,7 @@ class CachedEngine:
         def landed(report: Report) -> None:
             self._flights.pop(glimpse, None)
             try:
-                good = _keepable(report) and epoch == self._epoch
+                good = _keepable(report) and epoch == self._cache.epoch
                 flight.land(_moved(report, part.path, "") if good else None)
                 if good and key is not None:
                     self._cache.put(key, report.findings, part.path)
@@ -259,10 +295,10 @@ class CachedEngine:
             return await self._engine.scan(part, seconds)
         flight = self._flights[glimpse] = _Flight(part.store, self._extra(part))
         whole: Report | None = None
-        epoch = self._epoch
+        epoch = self._cache.epoch
         try:
             report = await self._engine.scan(part, seconds)
-            if _keepable(report) and epoch == self._epoch:
+            if _keepable(report) and epoch == self._cache.epoch:
                 whole = _moved(report, part.path, "")
             return report
         finally:
@@ -292,14 +328,16 @@ class CachedEngine:
 
 def glimpse_of(store: PartStore) -> Glimpse:
     """What can be said of a part without reading it all: equal parts have equal glimpses, others mostly not."""
-    size = store.size
-    data = store.reader()
+    return store.size, _glimpse(store.reader(), store.size)
+
+
+def _glimpse(data: bytes | PartReader, size: int) -> int:
     if size <= 3 * _EDGE:
-        return size, zlib.crc32(data[0:size])
+        return zlib.crc32(data[0:size])
     middle = size // 2
     mark = zlib.crc32(data[0:_EDGE])
     mark = zlib.crc32(data[middle : middle + _EDGE], mark)
-    return size, zlib.crc32(data[size - _EDGE : size], mark)
+    return zlib.crc32(data[size - _EDGE : size], mark)
 
 
 async def _sha256(store: PartStore) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from msgspec.structs import replace
 
+from icapscan.engines.cache import Mark
 from icapscan.errors import StoreFull
 from icapscan.findings import CLEAN, Reason, Unscanned, Verdict, summarize
 from icapscan.pipeline import NotSoon, Scan, Subject
@@ -228,8 +229,8 @@ class ScanExchange(CopyingExchange):
     """Scans the body and answers by policy."""
 
     __slots__ = (
-        "_adapted", "_decided", "_doubts", "_hidden", "_may_204", "_name", "_past_limit", "_policy", "_prefix", "_scan",
-        "_subject", "_threads", "_whole_asked", "delivery",
+        "_adapted", "_decided", "_doubts", "_hidden", "_mark", "_may_204", "_name", "_past_limit", "_policy", "_prefix",
+        "_scan", "_subject", "_threads", "_whole_asked", "delivery",
     )  # fmt: skip
 
     def __init__(self, now: Transaction) -> None:
@@ -240,6 +241,8 @@ class ScanExchange(CopyingExchange):
         fields = http_head.look(http)
         now.http_method, now.url = http_head.method_and_url(heads.req_hdr)
         self._policy = now.generation.policy
+        self._mark: Mark | None = None
+        """Where it is kept that this body was clean."""
         self._may_204 = False
         self._past_limit = False
         """The body is too long to be scanned, and is read on all the same."""
@@ -330,7 +333,28 @@ class ScanExchange(CopyingExchange):
         return self._finish_soon(scan, trailers) if scan.may_finish_soon else self._finish(scan, trailers)
 
     def whole(self, body: bytes | None, within_preview: bool) -> Outcome:
-        return (self._take(body, whole=True) if body is not None else None) or self.end(b"", within_preview)
+        scan, bodies = self._scan, self._now.generation.scanner.bodies
+        if body is None:
+            return self.end(b"", within_preview)
+        if scan is not None and bodies is not None and self._policy.plain and not self._hidden and not self._doubts:
+            self._mark, known = bodies.recall(body, self._subject)
+            if known:
+                return self._known_clean(scan, body, within_preview)
+        return self._take(body, whole=True) or self.end(b"", within_preview)
+
+    def _known_clean(self, scan: Scan, body: bytes, within_preview: bool) -> Reply:
+        """The same body, said to be the same, was scanned before and had nothing in it."""
+        now = self._now
+        assert now.head is not None
+        now.size = len(body)
+        self._may_204 = now.head.allow_204 or within_preview
+        now.asked = now.cached = 1
+        if not self._may_204 or self._whole_asked is not None:
+            try:
+                scan.store.append(body)
+            except StoreFull as error:
+                return replies.error(503, str(error))
+        return self._reply_by(self._policy.clean, CLEAN, b"")
 
     async def _finish(self, scan: Scan, trailers: bytes) -> Reply:
         started = time.perf_counter()
@@ -360,6 +384,10 @@ class ScanExchange(CopyingExchange):
         verdict = self._with_doubts(found)
         self._now.asked, self._now.cached = scan.asked, scan.cached
         self._now.scan_seconds = time.perf_counter() - started
+        if self._mark is not None and verdict is CLEAN:
+            bodies = self._now.generation.scanner.bodies
+            assert bodies is not None
+            bodies.keep(self._mark)
         decision = self._decide(verdict, scan)
         if decision.quarantine or decision.action is Action.SANITIZE or self._opened:
             return self._act(scan, verdict, decision, trailers)

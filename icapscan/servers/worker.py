@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from icapscan.engines.build import build_engines
-from icapscan.engines.cache import ReportCache
+from icapscan.engines.cache import BodyCache, ReportCache
 from icapscan.engines.fanout import Fanout
 from icapscan.engines.rules import load_rules
 from icapscan.pipeline import Scanner
@@ -129,7 +129,8 @@ class Worker:
             self._late = LateAnswers(message.downloads, self._channel.send)
         failed = {name: why for name, why in (await engines.self_test()).items() if why is not None}
         self._engines = engines
-        scanner = Scanner(engines, settings.limits, self._purse, settings.server.spool, settings.unwrap)
+        bodies = BodyCache(cache) if cache is not None else None
+        scanner = Scanner(engines, settings.limits, self._purse, settings.server.spool, settings.unwrap, bodies)
         generation = Generation(
             settings, scanner, message.istag, self._make_render_page(settings.page), lambda: self._free(engines),
             self._late, self._notifiers.get(settings),

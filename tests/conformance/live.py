@@ -21,6 +21,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from icapscan.daemon import page_maker
+from icapscan.engines.cache import BodyCache, ReportCache
 from icapscan.engines.contract import Engine
 from icapscan.engines.fanout import Fanout
 from icapscan.limits import Limits
@@ -68,6 +69,7 @@ class Live:
         quarantine: QuarantineSettings | None = None,
         notify: NotifySettings | None = None,
         downloads: str | None = None,
+        cache: ReportCache | None = None,
     ) -> None:
         self.settings = Settings(
             server=server,
@@ -77,6 +79,8 @@ class Live:
             quarantine=quarantine or QuarantineSettings(),
             notify=notify or NotifySettings(),
         )
+        self.cache = cache
+        """Keeps whole bodies that were clean; the engines are asked as they are."""
         self.engines: Sequence[Engine] = engines or (FindsEicar(),)
         self.purse = purse or Purse(1 << 30, 1 << 30)
         self.late = LateAnswers(downloads)
@@ -95,7 +99,9 @@ class Live:
 
     def generation(self, istag: str, *engines: Engine) -> Generation:
         """A further state of engines for this server, as after a reload."""
-        scanner = Scanner(Fanout(engines or self.engines), self.settings.limits, self.purse, self.settings.server.spool)
+        limits, spool = self.settings.limits, self.settings.server.spool
+        bodies = BodyCache(self.cache) if self.cache is not None else None
+        scanner = Scanner(Fanout(engines or self.engines), limits, self.purse, spool, bodies=bodies)
         notifier = self.notifiers.get(self.settings)
         page = page_maker(PageSettings())
         return Generation(self.settings, scanner, istag, page, late=self.late, notifier=notifier)
