@@ -48,6 +48,8 @@ class Engines(Protocol):
 
     async def scan(self, part: Part, seconds: float) -> tuple[Report, ...]: ...
 
+    def refuses(self, seconds: float) -> Unscanned | None: ...
+
     def scan_soon(
         self, part: Part, seconds: float, then: Callable[[tuple[Report, ...]], None]
     ) -> tuple[Report, ...] | Cancel | None: ...
@@ -103,6 +105,11 @@ class Scanner:
     def begin(self, subject: Subject, needs: Needs = NOTHING) -> Scan:
         """Start on one body. Whoever calls this owns the scan and closes it. ``needs``: what rules want to know."""
         return Scan(self, subject, needs)
+
+    def refuses(self) -> Verdict | None:
+        """What is said of a body that comes when more wait for an engine than can be scanned in time."""
+        reason = self.engines.refuses(self.limits.seconds)
+        return None if reason is None else summarize(unscanned=(reason,))
 
     def new_store(self) -> PartStore:
         """An empty store within the purse."""

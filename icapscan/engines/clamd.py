@@ -99,6 +99,14 @@ class ClamdEngine:
                 return self._unscanned(part, Reason.ENGINE_FAILED, f"clamd at {backend.address.text} is not reached.")
             backend = None
 
+    def hopeless(self, seconds: float) -> bool:
+        """Whether so many parts wait already that one more would not be scanned within ``seconds``."""
+        return self._backends.hopeless(asyncio.get_running_loop().time() + seconds)
+
+    def overdue(self) -> Unscanned:
+        """What is said of a part where it is `hopeless`."""
+        return Unscanned(Reason.TIMEOUT, "", self.name, _TOO_MANY)
+
     def may_begin(self, part: Part) -> bool:
         """Whether the daemons are on this machine and one of them takes the part."""
         return not self._closed and self._backends.local and self._backends.fits(part.store.size)

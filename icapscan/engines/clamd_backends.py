@@ -21,6 +21,9 @@ PACE_SAMPLES = 50
 """Scans that must have ended while others waited before anything is concluded from how quickly they did."""
 _PACE_SHARE = 0.05
 """Weight of the newest interval in the mean."""
+_WAIT_SHARE = 0.5
+"""Part of its time that a scan may have to wait for a place. The pace is a mean of what was, and a queue as long as the
+deadline would take as long to be gone when the load is."""
 _TURNAROUNDS = 1.5
 """Times the mean time of a scan that must be left to one that waited, for its answer not to come too late."""
 BACKLOG_PAUSE = 0.02
@@ -252,7 +255,7 @@ class Backends:
         if self._samples < PACE_SAMPLES or not self._queue:
             return False
         wait = len(self._queue) * self._pace + self._turnaround
-        return wait > deadline - asyncio.get_running_loop().time()
+        return wait > _WAIT_SHARE * (deadline - asyncio.get_running_loop().time())
 
     async def take(self, size: int, deadline: float) -> Backend | None:
         """As `take_now`, but wait for a place, in the order of coming; None after ``deadline``, or when none fits."""

@@ -97,6 +97,18 @@ class PromptEngine(Engine, Protocol):
         ...
 
 
+class QueueingEngine(Engine, Protocol):
+    """An engine with a queue, which may be too long."""
+
+    def hopeless(self, seconds: float) -> bool:
+        """Whether a part that comes now would not be scanned within ``seconds``."""
+        ...
+
+    def overdue(self) -> Unscanned:
+        """What is said of such a part."""
+        ...
+
+
 class InlineEngine(Engine, Protocol):
     """An engine that can also look at a few bytes at once, on the event loop, without waiting."""
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Literal, cast
 
-from icapscan.engines.contract import Cancel, Engine, Part, PromptEngine, Report
+from icapscan.engines.contract import Cancel, Engine, Part, PromptEngine, QueueingEngine, Report
 from icapscan.errors import IcapscanError
 from icapscan.findings import Finding, Level, Reason, Unscanned
 from icapscan.store import PartStore
@@ -39,6 +39,9 @@ class Fanout:
         self.report = report
         self._first = report == "first"
         self._asked = {audience: _asked(self.engines, audience) for audience in Audience}
+        self._queueing = tuple(
+            cast(QueueingEngine, engine) for engine in self.engines if getattr(engine, "hopeless", None) is not None
+        )
         self._prompt = {audience: _prompt(asked) for audience, asked in self._asked.items()}
 
     async def scan(self, part: Part, seconds: float) -> tuple[Report, ...]:
@@ -63,6 +66,13 @@ class Fanout:
         elif waiting:
             await self._together(waiting, part, seconds, reports)
         return _final(reports)
+
+    def refuses(self, seconds: float) -> Unscanned | None:
+        """Why a part that comes now would not be scanned within ``seconds``, where that is clear before it is read."""
+        for engine in self._queueing:
+            if engine.hopeless(seconds):
+                return engine.overdue()
+        return None
 
     def scan_soon(
         self, part: Part, seconds: float, then: Callable[[tuple[Report, ...]], None]

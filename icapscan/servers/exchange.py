@@ -340,7 +340,25 @@ class ScanExchange(CopyingExchange):
             self._mark, known = bodies.recall(body, self._subject)
             if known:
                 return self._known_clean(scan, body, within_preview)
+        if scan is not None and self._policy.plain:
+            refused = self._refused(body)
+            if refused is not None:
+                return refused
         return self._take(body, whole=True) or self.end(b"", within_preview)
+
+    def _refused(self, body: bytes) -> Reply | None:
+        """Under more load than an engine can bear an error is said at once: what is not begun costs the others least.
+
+        Only that: where a policy passes or blocks what was not scanned, the other engines are to be asked first.
+        """
+        verdict = self._now.generation.scanner.refuses()
+        if verdict is None:
+            return None
+        decision = self._policy.by_default(verdict, self._directions())
+        if decision.action is not Action.ERROR:
+            return None
+        self._now.size = len(body)
+        return self._reply_by(decision, verdict, b"")
 
     def _known_clean(self, scan: Scan, body: bytes, within_preview: bool) -> Reply:
         """The same body, said to be the same, was scanned before and had nothing in it."""
