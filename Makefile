@@ -11,13 +11,14 @@ ARGS ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-full lint check bench bench-full fuzz fuzz-full peers peers-full wheel clean
+.PHONY: help serve test test-full lint check bench bench-full bench-plots fuzz fuzz-full peers peers-full wheel clean
 
 help:
 	@echo "make serve       install into .venv and start the scanner on its defaults (ARGS='--listen 0.0.0.0:1344')"
 	@echo "make test        format, lint, types, import contract and all tests (PYTEST_ARGS='-k codings')"
 	@echo "make test-full   the same with the heavy tests"
-	@echo "make bench       a short benchmark beside c-icap; bench-full: the long one"
+	@echo "make bench       a benchmark beside its peers, under 10 minutes; bench-full: the long one, about an hour"
+	@echo "make bench-plots the pictures of docs/benchmarks.md from results (FILES='benchmarks/results/TIME.json ...')"
 	@echo "make fuzz        fuzz every decoder for 20 s each (ARGS='zip tar --seconds 60'); fuzz-full: 30 minutes each"
 	@echo "make lint        format, lint, types and import contract only"
 	@echo "make clean       remove .venv, caches and build results"
@@ -70,6 +71,10 @@ bench: peers
 
 bench-full: peers
 	$(BIN)/python -m benchmarks.run --full $(ARGS)
+
+bench-plots: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(BIN)/python -m benchmarks.plots $(FILES)
 
 fuzz: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.fuzz.run $(ARGS)

@@ -249,7 +249,8 @@ static uint64_t due(uint64_t number) {
 
 /* Open loop: start what is due, and set the timer for the next one. */
 static void start_due(char *buffer) {
-    while (idle_count && due(due_count) <= now() && due(due_count) < measured_to) {
+    uint64_t t;
+    while (idle_count && due(due_count) <= (t = now()) && t < measured_to) {
         struct connection *c = idle[--idle_count];
         begin_request(c, due(due_count++));
         serve(c, buffer);

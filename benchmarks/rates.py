@@ -16,7 +16,7 @@ from tests.peers.processes import cpu_seconds
 PROBE_MOST = 16.0
 """Seconds within which a server has to answer marked and unmarked bodies before it is measured."""
 TAIL_LOAD = 0.7
-SWEEP_LOADS = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+SWEEP_LOADS = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1)
 
 
 class Bench(Struct, frozen=True):
@@ -83,7 +83,7 @@ def _latency(figure: Figure) -> Figure:
 
 
 def sweep_round(bench: Bench, row: Row, number: int) -> dict[str, Figure]:
-    """Both sides at rising rates, up to the peer's best. Points: offered rate, p50 and p99 in milliseconds."""
+    """Both sides at rising rates, around the peer's best. Points: offered rate, p50 and p99 in milliseconds."""
     best = bench.run(row, bench.sides[row.sides[0]], Pace(bench.seconds)).value
     points: dict[Name, list[tuple[float, float, float]]] = {name: [] for name in row.sides}
     last = {}
