@@ -10,7 +10,7 @@ from benchmarks.rates import Bench
 from benchmarks.results import Figure
 from benchmarks.rows import Row
 
-REPEATS = 5
+REPEATS = 4
 OVER = 1.0
 """Seconds over which the mail arrives."""
 

@@ -11,7 +11,6 @@ import msgspec
 from msgspec import Struct
 
 from benchmarks.load import Load
-from benchmarks.machine import commit
 from benchmarks.rows import Check, Row
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -106,10 +105,16 @@ def new_path() -> Path:
     return RESULTS / f"{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}.json"
 
 
-def save(path: Path, measured: list[Measured], surroundings: dict[str, object], options: dict[str, object]) -> None:
-    """Write everything so far."""
+def save(
+    path: Path,
+    commit: str,
+    measured: list[Measured],
+    surroundings: dict[str, object],
+    options: dict[str, object],
+) -> None:
+    """Write everything so far. ``commit`` is that of the start."""
     when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    saved = Saved(when, commit(), surroundings, os.getloadavg(), options, measured)
+    saved = Saved(when, commit, surroundings, os.getloadavg(), options, measured)
     path.write_bytes(msgspec.json.encode(saved))
 
 

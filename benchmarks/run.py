@@ -15,7 +15,7 @@ from rich.progress import Progress
 from benchmarks.arrival import arrival_round
 from benchmarks.bodies import Bodies
 from benchmarks.load import compile_load
-from benchmarks.machine import machine
+from benchmarks.machine import commit, machine
 from benchmarks.memory import idle_round, uploads_round
 from benchmarks.overload import overload_round
 from benchmarks.rates import Bench, rate_round, sweep_round, tail_round
@@ -50,7 +50,9 @@ def measure(row: Row, bench: Bench, rounds: int) -> Measured:
 def main(
     full: Annotated[bool, typer.Option("--full", help="All rows, more and longer rounds.")] = False,
     rounds: Annotated[int, typer.Option(help="Rounds for each row; 0 = 3, with --full 5.")] = 0,
-    seconds: Annotated[float, typer.Option(help="Measured seconds of each side and round; 0 = 2, with --full 4.")] = 0,
+    seconds: Annotated[
+        float, typer.Option(help="Measured seconds of each side and round; 0 = 1.6, with --full 4.")
+    ] = 0,
     only: Annotated[str, typer.Option(help="Only rows whose name contains this (or one of several, by '|').")] = "",
     check: Annotated[bool, typer.Option("--check", help="Exit code 1 when a target is missed.")] = False,
 ) -> None:
@@ -58,13 +60,13 @@ def main(
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)
-    rounds, seconds = rounds or (5 if full else 3), seconds or (4.0 if full else 2.0)
+    rounds, seconds = rounds or (5 if full else 3), seconds or (4.0 if full else 1.6)
     chosen = [row for row in rows(full) if any(word in row.name for word in only.split("|"))]
     options: dict[str, object] = {"full": full, "rounds": rounds, "seconds": seconds, "only": only}
     measured: list[Measured] = []
     try:
         compile_load()
-        surroundings, path = machine(versions()), new_path()
+        surroundings, path, measured_commit = machine(versions()), new_path(), commit()
         with (
             tempfile.TemporaryDirectory(prefix="icapscan-bench-") as name,
             Sides(Path(name)) as sides,
@@ -73,7 +75,7 @@ def main(
             bench = Bench(sides, Bodies(Path(name) / "bodies"), seconds)
             for row in progress.track(chosen, description="measuring"):
                 measured.append(measure(row, bench, rounds))
-                save(path, measured, surroundings, options)
+                save(path, measured_commit, measured, surroundings, options)
     except (RuntimeError, AssertionError, pytest.skip.Exception) as error:
         console.print(f"[red]cannot measure:[/] {error}", highlight=False, markup=True)
         raise typer.Exit(2) from None

@@ -165,7 +165,7 @@ def test_a_row_is_the_median_of_its_pairs() -> None:
 def test_a_file_of_results_and_its_table(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     one = measured([100.0, 300.0, 90.0], [50.0, 100.0, 60.0])
-    save(path, [one], {"cpu": "x"}, {"full": False})
+    save(path, "0123abc", [one], {"cpu": "x"}, {"full": False})
     saved = read(path)
     assert saved.rows == [one]
     assert lines(saved.rows[0])[0][-3:] == ["2.00", "1.50", ">= 2 kept"]
@@ -186,8 +186,8 @@ def test_pictures(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     scaling = Row("workers, 16 KiB", Kind.RATE, (Name.ONE_WORKER, Name.TWO_WORKERS), ())
     figures = {Name.ONE_WORKER.value: Figure(10.0, "1/s"), Name.TWO_WORKERS.value: Figure(19.0, "1/s")}
-    save(path, [Measured(scaling, [Round(figures)])], {"cpu": "a processor", "cores": 2}, {})
+    save(path, "0123abc", [Measured(scaling, [Round(figures)])], {"cpu": "a processor", "cores": 2}, {})
     (picture,) = draw([read(path)], tmp_path)
     assert picture.name == "bench-workers.svg"
     text = picture.read_text()
-    assert "1.90 ×" in text and "a processor" in text
+    assert "1.90 ×" in text and "a processor" in text and "0123abc" in text
