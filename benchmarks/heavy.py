@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from benchmarks.load import MARKER
 
-HEAVY_RULES = f"""
+MARKER_RULE = f"""
 rule Benchmark_Marker {{ strings: $a = "{MARKER}" condition: $a }}
-rule Benchmark_Heavy {{
+"""
+HEAVY_RULES = f"""{MARKER_RULE}rule Benchmark_Heavy {{
   condition: for any i in (0..filesize - 8) : (uint32(i) ^ uint32(i + 4) == 0xfedcba98 and uint8(i) * 3 == 7)
 }}
 """

@@ -134,6 +134,10 @@ def special_rows() -> list[Row]:
     )
     return [
         Row(
+            "pyicap, YARA alone, 4 KiB", Kind.RATE, (Name.PYICAP_YARA, Name.ONLY_YARA),
+            (against(Name.PYICAP_YARA, 3.0, Name.ONLY_YARA),), Body(4 * KIB), every=997,
+        ),
+        Row(
             "pyicap, 4 KiB", Kind.RATE, (Name.PYICAP, Name.OURS), (against(Name.PYICAP, 3.0),), Body(4 * KIB), every=997
         ),
         Row(

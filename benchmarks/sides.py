@@ -14,7 +14,7 @@ from typing import Self
 
 from msgspec import Struct
 
-from benchmarks.heavy import HEAVY_RULES
+from benchmarks.heavy import HEAVY_RULES, MARKER_RULE
 from benchmarks.load import MARKER
 from tests.peers import require
 from tests.peers.cicap import cicap_version, run_cicap
@@ -41,9 +41,11 @@ class Name(Enum):
     OURS_SHORT = "icapscan, 2 s"
     ONE_WORKER = "icapscan, YARA, 1 worker"
     TWO_WORKERS = "icapscan, YARA, 2 workers"
+    ONLY_YARA = "icapscan, YARA alone"
     FILDES = "clamd, FILDES"
     INSTREAM = "clamd, INSTREAM"
     PYICAP = "pyicap, our scanner"
+    PYICAP_YARA = "pyicap, our YARA"
     PYICAP_CLAMD = "pyicap, clamd package"
 
 
@@ -147,6 +149,28 @@ def _yara_only(workers: int) -> Callable[[Sides, Name], Side]:
     return start
 
 
+def _shipped_rules(folder: Path) -> dict[str, object]:
+    """The rules that come with icapscan and one for the marker; no clamd."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "marker.yar").write_text(MARKER_RULE)
+    rules = [str(Path(__file__).resolve().parents[1] / "signatures"), str(folder / "marker.yar")]
+    return {"engines.yara.rules": rules, "engines.clamd.enabled": False}
+
+
+def _only_yara(sides: Sides, name: Name) -> Side:
+    folder = sides.folder(name)
+    settings = {"server.workers": WORKERS, "log.file": str(folder / "access.log"), **_shipped_rules(folder)}
+    server = run_icapscan(folder, settings)
+    sides.keep(server)
+    return Side(name, server.pid, server.icap_port)
+
+
+def _pyicap_yara(sides: Sides, name: Name) -> Side:
+    server = run_pyicap_scanner(sides.folder(name), _shipped_rules(sides.folder(name)))
+    sides.keep(server)
+    return Side(name, server.pid, server.icap_port)
+
+
 def _clamd(sides: Sides, name: Name) -> Side:
     return Side(name, sides.clamd.pid, unix=str(sides.clamd.socket))
 
@@ -176,6 +200,8 @@ STARTERS: dict[Name, Callable[[Sides, Name], Side]] = {
     Name.OURS_SHORT: _icapscan({"server.max_connections": MANY, "limits.seconds": DEADLINE}),
     Name.ONE_WORKER: _yara_only(1),
     Name.TWO_WORKERS: _yara_only(2),
+    Name.ONLY_YARA: _only_yara,
+    Name.PYICAP_YARA: _pyicap_yara,
     Name.FILDES: _clamd,
     Name.INSTREAM: _clamd,
     Name.PYICAP: _pyicap,
