@@ -17,7 +17,7 @@ help:
 	@echo "make serve       install into .venv and start the scanner on its defaults (ARGS='--listen 0.0.0.0:1344')"
 	@echo "make test        format, lint, types, import contract and all tests (PYTEST_ARGS='-k codings')"
 	@echo "make test-full   the same with the heavy tests"
-	@echo "make bench       a benchmark beside its peers, under 10 minutes; bench-full: the long one, about an hour"
+	@echo "make bench       a benchmark beside its peers, under 10 minutes; bench-full: the long one, more than an hour"
 	@echo "make bench-plots the pictures of docs/benchmarks.md from results (FILES='benchmarks/results/TIME.json ...')"
 	@echo "make fuzz        fuzz every decoder for 20 s each (ARGS='zip tar --seconds 60'); fuzz-full: 30 minutes each"
 	@echo "make lint        format, lint, types and import contract only"
