@@ -28,12 +28,10 @@ AFTER = 3.0
 """Seconds for which it is still watched after the load."""
 
 
-class Watch:
-    """The largest value of ``look`` while the block runs, and before it."""
+class _Beside:
+    """Something that a thread does while the block runs."""
 
-    def __init__(self, look: Callable[[], int], pause: float = 0.1) -> None:
-        self.before = self.most = look()
-        self._look, self._pause = look, pause
+    def __init__(self) -> None:
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -46,6 +44,18 @@ class Watch:
     ) -> None:
         self._end.set()
         self._thread.join()
+
+    def _run(self) -> None:
+        raise NotImplementedError
+
+
+class Watch(_Beside):
+    """The largest value of ``look`` while the block runs, and before it."""
+
+    def __init__(self, look: Callable[[], int], pause: float = 0.1) -> None:
+        super().__init__()
+        self.before = self.most = look()
+        self._look, self._pause = look, pause
 
     def _run(self) -> None:
         while not self._end.wait(self._pause):
@@ -62,25 +72,14 @@ def memory_of(pid: int) -> Callable[[], int]:
     return lambda: sum(rss(one) for one in processes) + shared_memory()
 
 
-class Prober:
+class Prober(_Beside):
     """Small requests at an even pace, each over its own connection, from now to the end of the block."""
 
     def __init__(self, port: int) -> None:
+        super().__init__()
         self._port = port
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run)
         self.found: list[tuple[float, Said | None]] = []
         """When each began (`time.monotonic`), and what came of it; None: no answer."""
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._end.set()
-        self._thread.join()
 
     def _run(self) -> None:
         with ThreadPoolExecutor(128) as pool:

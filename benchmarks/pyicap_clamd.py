@@ -5,25 +5,20 @@ What is soon written with what is on PyPI. Service ``/avscan``: 204 for a clean 
 
 from __future__ import annotations
 
-import collections
-import collections.abc
 import io
-import socketserver
 import sys
 from typing import Any
 
 import clamd
 
-from tests.peers import require_module
+from tests.peers.pyicap_server import load_pyicap, threading_server
 
 PAGE = b"<html><body>blocked</body></html>"
 
 
 def serve(port: int, path: str) -> None:
     """Serve until the process is ended."""
-    # pyicap 1.0b1 asks for this name on each request; Python 3.10 took it away
-    collections.Callable = collections.abc.Callable  # type: ignore[attr-defined]
-    pyicap: Any = require_module("pyicap", "pyicap==1.0b1")
+    pyicap: Any = load_pyicap()
 
     class Handler(pyicap.BaseICAPRequestHandler):  # type: ignore[misc]
         disable_nagle_algorithm = True
@@ -44,11 +39,7 @@ def serve(port: int, path: str) -> None:
             self.write_chunk(PAGE)
             self.write_chunk(b"")
 
-    class Server(socketserver.ThreadingMixIn, pyicap.ICAPServer):  # type: ignore[misc]
-        daemon_threads = True
-        request_queue_size = 256
-
-    Server(("127.0.0.1", port), Handler).serve_forever()
+    threading_server(pyicap, ("127.0.0.1", port), Handler).serve_forever()
 
 
 if __name__ == "__main__":

@@ -14,14 +14,10 @@ import uvloop
 
 from icapscan.config import load
 from icapscan.errors import IcapscanError
-from icapscan.findings import Verdict
-from icapscan.policy.decide import Decision
-from icapscan.policy.page import BlockPage, PageFacts, facts_of
-from icapscan.policy.page_texts import Kind
 from icapscan.servers.balance import Loads
-from icapscan.servers.generation import Page, RenderPage
+from icapscan.servers.pages import page_maker
 from icapscan.servers.record import TransactionRecord
-from icapscan.servers.settings import PageSettings, Settings
+from icapscan.servers.settings import Settings
 from icapscan.servers.supervisor import Supervisor, worker_command
 from icapscan.servers.worker import run_worker
 from icapscan.telemetry import Counters, Gauges, TransactionLog, exposition, merge
@@ -97,16 +93,3 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
 
 def _log_to_stderr() -> None:
     logging.basicConfig(format="%(asctime)s icapscan[%(process)d] %(levelname)s: %(message)s", level=logging.WARNING)
-
-
-def page_maker(settings: PageSettings) -> RenderPage:
-    """Block pages as configured. Raises `ConfigError` for a template that does not work."""
-    page = BlockPage(settings.template, settings.contact)
-    for language in (b"en", b"ja"):  # so that the first person who meets a page does not wait for jinja2
-        page.render(language, PageFacts(Kind.INFECTED, "-", "-", None, b"-"))
-
-    def render(accept_language: bytes, decision: Decision, verdict: Verdict, url: bytes, reference: str) -> Page:
-        rendered = page.render(accept_language, facts_of(decision, verdict, url, reference))
-        return Page(rendered.html, rendered.language)
-
-    return render

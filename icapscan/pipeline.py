@@ -15,7 +15,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from icapscan.engines.cache import BodyCache
-from icapscan.engines.contract import Part, Report
+from icapscan.engines.contract import Cancel, Part, Report
 from icapscan.findings import Anomaly, Finding, Level, Reason, Unscanned, Verdict, summarize
 from icapscan.limits import Budget, Limits
 from icapscan.policy.facts import PartFacts
@@ -34,10 +34,6 @@ PARTS_AT_ONCE = 8
 """Parts of one body that are with the engines at the same time; the others wait in line."""
 TURN = 0.005
 """Seconds of unpacking after which other transactions get their turn."""
-
-
-Cancel = Callable[[], None]
-"""Ends a scan that is under way: nothing more is heard of it."""
 
 
 class Engines(Protocol):

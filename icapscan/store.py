@@ -129,9 +129,8 @@ class PartStore:
         """A descriptor of the whole part, owned by the store. A small part is copied to a memfd for it."""
         if self._fd < 0:
             try:
-                self._fd, size = (
-                    _spare.pop()
-                )  # not asked for first: a thread that cleans a document may take the last one
+                # not asked for first: a thread that cleans a document may take the last one
+                self._fd, size = _spare.pop()
             except IndexError:
                 self._fd = os.memfd_create("part", os.MFD_CLOEXEC)
             else:

@@ -27,16 +27,15 @@ from icapscan.engines.rules import compile_rules
 from icapscan.errors import IcapscanError
 from icapscan.findings import Verdict
 from icapscan.pipeline import Scanner, Subject
-from icapscan.policy.decide import Decision
-from icapscan.policy.page import BlockPage, facts_of
 from icapscan.servers import replies
 from icapscan.servers.exchange import Exchange, FixedExchange, open_exchange
-from icapscan.servers.generation import Generation, Page, RenderPage
+from icapscan.servers.generation import Generation
 from icapscan.servers.istag import istag
 from icapscan.servers.notifying import Notifiers
+from icapscan.servers.pages import page_maker
 from icapscan.servers.record import Observer
 from icapscan.servers.replies import Reply
-from icapscan.servers.settings import PageSettings, Settings
+from icapscan.servers.settings import Settings
 from icapscan.servers.transaction import Transaction
 from icapscan.store import PartStore, Purse
 from icapscan.wire.icap_events import HttpHeads, RequestHead
@@ -124,7 +123,7 @@ class ScannerThread:
         purse = Purse(limits.memory, limits.disk)
         scanner = Scanner(self._engines, limits, purse, settings.server.spool, settings.unwrap)
         self.generation = Generation(
-            settings, scanner, "", block_pages(settings.page), notifier=self._notifiers.get(settings)
+            settings, scanner, "", page_maker(settings.page), notifier=self._notifiers.get(settings)
         )
 
     def __enter__(self) -> Self:
@@ -430,14 +429,3 @@ def _batches(chunks: Iterable[bytes]) -> Iterable[bytes]:
             pieces, size = [], 0
     if pieces:
         yield b"".join(pieces)
-
-
-def block_pages(settings: PageSettings) -> RenderPage:
-    """Block pages as configured. Raises `ConfigError` for a template that does not work."""
-    page = BlockPage(settings.template, settings.contact)
-
-    def render(accept_language: bytes, decision: Decision, verdict: Verdict, url: bytes, reference: str) -> Page:
-        rendered = page.render(accept_language, facts_of(decision, verdict, url, reference))
-        return Page(rendered.html, rendered.language)
-
-    return render

@@ -32,17 +32,20 @@ from icapscan.store import PartStore
 from icapscan.wire import http_head, http_rewrite
 from icapscan.wire.icap_events import HttpHeads
 
+Concluded = Reply | Coroutine[Any, Any, Reply]
+"""An answer, or what there is to wait for until it is one."""
+
 
 class Later:
     """An answer that is told when it is there, with no task that waits for it."""
 
     __slots__ = ("_conclude", "_told")
 
-    def __init__(self, conclude: Callable[[Verdict], Reply | Coroutine[Any, Any, Reply]]) -> None:
+    def __init__(self, conclude: Callable[[Verdict], Concluded]) -> None:
         self._conclude = conclude
-        self._told: Callable[[Callable[[], Reply | Coroutine[Any, Any, Reply]]], None] | None = None
+        self._told: Callable[[Callable[[], Concluded]], None] | None = None
 
-    def tell(self, told: Callable[[Callable[[], Reply | Coroutine[Any, Any, Reply]]], None]) -> None:
+    def tell(self, told: Callable[[Callable[[], Concluded]], None]) -> None:
         """Have ``told`` called, once, with what makes the answer; that may raise."""
         self._told = told
 
@@ -57,7 +60,7 @@ class Later:
         self._told = None
 
 
-Outcome = Reply | Later | Coroutine[Any, Any, Reply]
+Outcome = Concluded | Later
 _NO_SUBJECT = Subject()
 _NO_THREADS = Threads()
 """Of a transaction that needs none, as nearly all."""
@@ -395,9 +398,7 @@ class ScanExchange(CopyingExchange):
         if self._hidden and (self._hidden != b"chunked" or http_head.looks_chunked(_start(scan.store))):
             self._doubts += (_HIDDEN_CODING,)  # a reader who sees that field takes the body for something else
 
-    def _conclude(
-        self, scan: Scan, found: Verdict, started: float, trailers: bytes
-    ) -> Reply | Coroutine[Any, Any, Reply]:
+    def _conclude(self, scan: Scan, found: Verdict, started: float, trailers: bytes) -> Concluded:
         """From the verdict to the answer; only what takes its time is left to be awaited."""
         verdict = self._with_doubts(found)
         self._now.asked, self._now.cached = scan.asked, scan.cached

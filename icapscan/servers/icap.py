@@ -17,7 +17,7 @@ from typing import Any, cast
 from msgspec.structs import replace
 
 from icapscan.servers import replies
-from icapscan.servers.exchange import Exchange, FixedExchange, Later, Outcome, open_exchange
+from icapscan.servers.exchange import Concluded, Exchange, FixedExchange, Later, Outcome, open_exchange
 from icapscan.servers.generation import Generation
 from icapscan.servers.pacing import Pacer
 from icapscan.servers.patience import Overdue, deadline
@@ -425,7 +425,7 @@ class IcapProtocol(asyncio.Protocol):
         else:
             self._task = self._loop.create_task(self._reply_later(cast(Coroutine[Any, Any, Reply], outcome)))
 
-    def _told(self, make: Callable[[], Reply | Coroutine[Any, Any, Reply]]) -> None:
+    def _told(self, make: Callable[[], Concluded]) -> None:
         """A scan that needed no task has ended."""
         self._task = None
         try:

@@ -20,7 +20,6 @@ import uvloop
 from msgspec import Struct
 from msgspec.structs import replace
 
-from icapscan.daemon import page_maker
 from icapscan.engines.cache import BodyCache, ReportCache
 from icapscan.engines.contract import Engine
 from icapscan.engines.fanout import Fanout
@@ -34,6 +33,7 @@ from icapscan.servers.icap import IcapProtocol, Shared
 from icapscan.servers.late import LateAnswers
 from icapscan.servers.listen import Acceptor, bind
 from icapscan.servers.notifying import Notifiers
+from icapscan.servers.pages import page_maker
 from icapscan.servers.record import TransactionRecord
 from icapscan.servers.settings import PageSettings, ServerSettings, ServiceSettings, Settings
 from icapscan.store import Purse

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import socketserver
 import sys
 import threading
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from typing import Any
 from tests.peers import require_module
 from tests.peers.icapscan_server import CHECKOUT, toml
 from tests.peers.processes import Process
+from tests.peers.pyicap_server import threading_server
 
 
 class PyicapScanner(Process):
@@ -57,11 +57,7 @@ def listening(scanner: Any, address: tuple[str, int] = ("127.0.0.1", 0)) -> Any:
     pyicap: Any = require_module("pyicap", "pyicap==1.0b1")
     from icapscan.adapters.pyicap_handler import make_handler
 
-    class Server(socketserver.ThreadingMixIn, pyicap.ICAPServer):  # type: ignore[misc]
-        daemon_threads = True
-        request_queue_size = 256
-
-    return Server(address, make_handler(scanner))
+    return threading_server(pyicap, address, make_handler(scanner))
 
 
 def main() -> None:

@@ -38,11 +38,25 @@ def run_pyicap(folder: Path) -> PyicapServer:
     return server
 
 
+def load_pyicap() -> Any:
+    """The module, with the name that it asks for on each request and that Python 3.10 took away."""
+    collections.Callable = collections.abc.Callable  # type: ignore[attr-defined]
+    return require_module("pyicap", "pyicap==1.0b1")
+
+
+def threading_server(pyicap: Any, address: tuple[str, int], handler: type) -> Any:
+    """A server of pyicap with a thread for each connection; not yet serving."""
+
+    class Server(socketserver.ThreadingMixIn, pyicap.ICAPServer):  # type: ignore[misc]
+        daemon_threads = True
+        request_queue_size = 256
+
+    return Server(address, handler)
+
+
 def serve(port: int) -> None:
     """Serve until the process is ended."""
-    # pyicap 1.0b1 asks for this name on each request; Python 3.10 took it away
-    collections.Callable = collections.abc.Callable  # type: ignore[attr-defined]
-    pyicap: Any = require_module("pyicap", "pyicap==1.0b1")
+    pyicap: Any = load_pyicap()
 
     class Handler(pyicap.BaseICAPRequestHandler):  # type: ignore[misc]
         preview: bytes | None
@@ -121,10 +135,7 @@ def serve(port: int) -> None:
         echo_RESPMOD = echo_REQMOD = _echo
         broken_RESPMOD = broken_REQMOD = _broken
 
-    class Server(socketserver.ThreadingMixIn, pyicap.ICAPServer):  # type: ignore[misc]
-        daemon_threads = True
-
-    Server(("127.0.0.1", port), Handler).serve_forever()
+    threading_server(pyicap, ("127.0.0.1", port), Handler).serve_forever()
 
 
 if __name__ == "__main__":
