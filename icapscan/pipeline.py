@@ -349,8 +349,8 @@ class Scan:
         await line.wait()
         return self._sum_up()
 
-    def finish_soon(self, then: Callable[[Verdict], None]) -> Verdict | None:
-        """As `finish`, with no task: the verdict where it is known at once, else ``then`` is called with it later.
+    def finish_soon(self, then: Callable[[Callable[[], Verdict]], None]) -> Verdict | None:
+        """As `finish`, with no task: the verdict where it is known at once, else ``then`` is called with what makes it.
 
         To be asked for first: `may_finish_soon`. Raises `NotSoon` where something is to be waited for that needs
         `finish`; nothing has happened then. `close` ends the scan.
@@ -358,7 +358,7 @@ class Scan:
 
         def answered(reports: tuple[Report, ...]) -> None:
             self._cancel = None
-            then(self._alone(reports))
+            then(lambda: self._alone(reports))  # made where a mistake of ours still becomes an answer
 
         engines = self._scanner.engines
         started = engines.scan_soon(self._virgin(), self._scanner.limits.seconds, answered)

@@ -49,11 +49,11 @@ class Later:
         """Have ``told`` called, once, with what makes the answer; that may raise."""
         self._told = told
 
-    def settle(self, verdict: Verdict) -> None:
-        """The verdict is there."""
+    def settle(self, verdict: Callable[[], Verdict]) -> None:
+        """The verdict is there to be asked for."""
         told, self._told = self._told, None
         if told is not None:
-            told(lambda: self._conclude(verdict))
+            told(lambda: self._conclude(verdict()))
 
     def cancel(self) -> None:
         """Nobody wants it any more."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
-from icapscan.engines.contract import Part, Report
+from icapscan.engines.contract import Cancel, Part, Report
 from icapscan.findings import Finding, Level, Reason, Unscanned
 from tests.wire.samples import EICAR
 
@@ -45,6 +46,23 @@ class FindsEicar(Fake):
     def glance(self, data: bytes) -> tuple[Finding, ...]:
         """A prefix."""
         return (self.finding,) if EICAR in data else ()
+
+
+class CallsBack(FindsEicar):
+    """The same without a task of the caller's: `PromptEngine`."""
+
+    begins = True
+
+    def may_begin(self, part: Part) -> bool:
+        """Always."""
+        return True
+
+    def begin(self, part: Part, seconds: float, then: Callable[[Report], None]) -> Cancel:
+        """One part, in the next turn of the event loop."""
+        data = bytes(part.store.view())
+        self.scanned.append(data)
+        report = Report(self.name, (self.finding,) if EICAR in data else ())
+        return asyncio.get_running_loop().call_soon(then, report).cancel
 
 
 class Fails(Fake):

@@ -10,6 +10,7 @@ from icapscan.limits import Limits
 from icapscan.pipeline import Scan
 from icapscan.servers.exchange import ScanExchange
 from icapscan.store import PartStore
+from tests.conformance.fakes import CallsBack
 from tests.conformance.live import Live, Peer
 from tests.wire.samples import EICAR, IEOF, LAST, chunk, chunked, options, reqmod, respmod
 
@@ -145,3 +146,20 @@ def test_s46_echo_and_options_with_previews(live: Live) -> None:
         answer = peer.ask(respmod(chunk(EICAR) + IEOF, b"Preview: 99\r\nAllow: 204\r\n", uri=b"icap://h/echo"))
         assert answer.status == 200 and answer.body == EICAR  # echo scans nothing and says nothing
         assert answer.get("X-Infection-Found") is None
+
+
+@pytest.mark.parametrize("name", ["_alone", "_sum_up"])
+@pytest.mark.parametrize("body", [b"harmless", EICAR])
+def test_s104_a_scan_without_a_task_that_breaks_at_its_end(
+    monkeypatch: pytest.MonkeyPatch, name: str, body: bytes
+) -> None:
+    """What breaks behind the engine's call is answered too, and not left to the event loop."""
+    engine = CallsBack()
+    with Live(engine, mistakes_expected=True) as live:
+        with live.connect() as peer:
+            assert peer.ask(respmod(chunked(b"good"))).status == 204
+            assert peer.ask(respmod(chunked(EICAR))).get("X-Infection-Found") is not None
+        monkeypatch.setattr(Scan, name, fail)
+        with live.connect() as peer:
+            check_500(peer, respmod(chunked(body)))
+        assert len(live.mistakes) == 1 and len(engine.scanned) == 3
