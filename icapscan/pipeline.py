@@ -321,6 +321,13 @@ class Scan:
         """The virgin body is longer than is scanned; the verdict will be UNSCANNED(over-limit) at best."""
         return self._budget.spent == "body"
 
+    @property
+    def spotless(self) -> bool:
+        """Nothing was found, and nothing failed, in what has arrived so far."""
+        line = self._line
+        told = line is not None and (line.failures or any(one.findings or one.unscanned for one in line.reports))
+        return not (told or self._unscanned or self._anomalies or self._budget.spent)
+
     def verdict_so_far(self) -> Verdict:
         """What is known before the end, for a body that will not be read to its end; never CLEAN."""
         self._note_budget()

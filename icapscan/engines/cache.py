@@ -169,10 +169,18 @@ class BodyCache:
 
         No mark for what comes for the first time: it costs no digest.
         """
-        cache, size = self._cache, len(body)
-        if not cache.seen((-1 - size, _glimpse(body, size))):
+        size = len(body)
+        return self._recall((size, _glimpse(body, size)), lambda: hashlib.sha256(body).hexdigest(), subject)
+
+    def recall_stored(self, store: PartStore, subject: Hashable) -> tuple[Mark | None, bool]:
+        """The same for a body that came in pieces. A long one is never known: its digest would hold up the others."""
+        return (None, False) if store.size > HASH_INLINE else self._recall(glimpse_of(store), store.sha256, subject)
+
+    def _recall(self, glimpse: Glimpse, digest: Callable[[], str], subject: Hashable) -> tuple[Mark | None, bool]:
+        cache, (size, look) = self._cache, glimpse
+        if not cache.seen((-1 - size, look)):
             return None, False
-        key = ("", hashlib.sha256(body).hexdigest(), subject)
+        key = ("", digest(), subject)
         if cache.get(key) is not None:
             cache.hits += 1
             return None, True

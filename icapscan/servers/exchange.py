@@ -324,6 +324,14 @@ class ScanExchange(CopyingExchange):
         return self._stopped(self._reply_by(decision, None if verdict is CLEAN else verdict, b""))
 
     def end(self, trailers: bytes, within_preview: bool) -> Outcome:
+        scan, bodies = self._scan, self._now.generation.scanner.bodies
+        if scan is not None and bodies is not None and self._may_be_known and scan.spotless and not self._opened:
+            self._mark, known = bodies.recall_stored(scan.store, self._subject)
+            if known:
+                return self._known_clean(within_preview, trailers)
+        return self._end(trailers, within_preview)
+
+    def _end(self, trailers: bytes, within_preview: bool) -> Outcome:
         assert self._now.head is not None
         self._may_204 = self._now.head.allow_204 or within_preview
         if self._scan is None:
@@ -339,15 +347,20 @@ class ScanExchange(CopyingExchange):
         scan, bodies = self._scan, self._now.generation.scanner.bodies
         if body is None:
             return self.end(b"", within_preview)
-        if scan is not None and bodies is not None and self._policy.plain and not self._hidden and not self._doubts:
+        if scan is not None and bodies is not None and self._may_be_known:
             self._mark, known = bodies.recall(body, self._subject)
             if known:
-                return self._known_clean(scan, body, within_preview)
+                return self._keep_to_copy(scan, body, within_preview) or self._known_clean(within_preview, b"")
         if scan is not None and self._policy.plain:
             refused = self._refused(body)
             if refused is not None:
                 return refused
-        return self._take(body, whole=True) or self.end(b"", within_preview)
+        return self._take(body, whole=True) or self._end(b"", within_preview)
+
+    @property
+    def _may_be_known(self) -> bool:
+        """Nothing but the body and what is said of it decides."""
+        return self._policy.plain and not self._hidden and not self._doubts
 
     def _refused(self, body: bytes) -> Reply | None:
         """Under more load than an engine can bear an error is said at once: what is not begun costs the others least.
@@ -363,19 +376,26 @@ class ScanExchange(CopyingExchange):
         self._now.size = len(body)
         return self._reply_by(decision, verdict, b"")
 
-    def _known_clean(self, scan: Scan, body: bytes, within_preview: bool) -> Reply:
-        """The same body, said to be the same, was scanned before and had nothing in it."""
+    def _keep_to_copy(self, scan: Scan, body: bytes, within_preview: bool) -> Reply | None:
+        """A known body is kept only where it has to be sent back. A reply where there is no room for it."""
         now = self._now
         assert now.head is not None
         now.size = len(body)
+        if (now.head.allow_204 or within_preview) and self._whole_asked is None:
+            return None
+        try:
+            scan.store.append(body)
+        except StoreFull as error:
+            return replies.error(503, str(error))
+        return None
+
+    def _known_clean(self, within_preview: bool, trailers: bytes) -> Reply:
+        """The same body, said to be the same, was scanned before and had nothing in it."""
+        now = self._now
+        assert now.head is not None
         self._may_204 = now.head.allow_204 or within_preview
         now.asked = now.cached = 1
-        if not self._may_204 or self._whole_asked is not None:
-            try:
-                scan.store.append(body)
-            except StoreFull as error:
-                return replies.error(503, str(error))
-        return self._reply_by(self._policy.clean, CLEAN, b"")
+        return self._reply_by(self._policy.clean, CLEAN, trailers)
 
     async def _finish(self, scan: Scan, trailers: bytes) -> Reply:
         started = time.perf_counter()

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from icapscan.engines.cache import CacheSettings, ReportCache
+from icapscan.engines.cache import HASH_INLINE, CacheSettings, ReportCache
 from icapscan.findings import Reason
-from icapscan.policy.settings import PolicySettings
+from icapscan.limits import Limits
+from icapscan.policy.settings import PolicySettings, UnscannedSettings
 from tests.conformance.fakes import Fails, FindsEicar
 from tests.conformance.live import Live, Peer
 from tests.wire.samples import EICAR, OK, chunked, respmod
@@ -111,11 +112,46 @@ def test_a_preview_that_holds_all_of_it(live: Live, scanner: FindsEicar) -> None
     assert len(scanner.scanned) == 2
 
 
-def test_in_pieces_it_is_scanned(live: Live, scanner: FindsEicar) -> None:
-    statuses(live, *[respmod(chunked(BODY))] * 3)
+def test_in_pieces_it_is_known_too(live: Live, scanner: FindsEicar) -> None:
+    with live.connect() as peer:
+        assert [_slowly(live, peer, respmod(chunked(BODY))) for _ in range(5)] == [204] * 5
+    assert scanner.scanned == [BODY] * 2
+    assert [(one.asked, one.cached, one.size) for one in live.records][2:] == [(1, 1, len(BODY))] * 3
+
+
+def test_whether_it_came_in_pieces_makes_no_difference(live: Live, scanner: FindsEicar) -> None:
+    statuses(live, *[respmod(chunked(BODY))] * 2)
     with live.connect() as peer:
         assert _slowly(live, peer, respmod(chunked(BODY))) == 204
+        assert [_slowly(live, peer, respmod(chunked(BODY), b"")) for _ in range(2)] == [200] * 2
+    assert len(scanner.scanned) == 2
+
+
+def test_what_is_infected_in_pieces_is_blocked_each_time(live: Live) -> None:
+    with live.connect() as peer:
+        assert [_slowly(live, peer, respmod(chunked(BODY + EICAR))) for _ in range(4)] == [200] * 4
+    assert all(one.decision == "block" for one in live.records)
+
+
+def test_a_long_one_is_scanned_each_time(live: Live, scanner: FindsEicar) -> None:
+    """Its digest would hold up the others."""
+    body = bytes(HASH_INLINE + 1)
+    with live.connect() as peer:
+        assert [peer.ask(respmod(chunked(body))).status for _ in range(3)] == [204] * 3
     assert len(scanner.scanned) == 3
+
+
+def test_what_failed_on_the_way_is_not_forgotten(scanner: FindsEicar) -> None:
+    """A limit that is met while the body arrives counts, also where the same bytes were clean within another one."""
+    cache = ReportCache(CacheSettings())
+    request = respmod(chunked(BODY))
+    with Live(scanner, cache=cache) as live:
+        assert statuses(live, *[request] * 3) == [204] * 3
+    passing = PolicySettings(unscanned=UnscannedSettings(over_limit="allow"))
+    with Live(scanner, cache=cache, limits=Limits(body=100), policy=passing) as live, live.connect() as peer:
+        assert _slowly(live, peer, request) == 204
+        verdict = live.wait_records(1)[0].verdict
+    assert verdict is not None and [one.reason for one in verdict.unscanned] == [Reason.OVER_LIMIT]
 
 
 def _slowly(live: Live, peer: Peer, request: bytes) -> int:

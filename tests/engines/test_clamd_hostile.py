@@ -106,7 +106,7 @@ def test_an_end_before_the_whole_answer_is_a_failure(
 @pytest.mark.parametrize("unix", [True, False])
 @pytest.mark.parametrize("said", [b"", b"1: fd[12]: O"])
 def test_no_answer_is_a_timeout(tmp_path: Path, said: bytes, unix: bool) -> None:
-    assert first_and_second(tmp_path, play_once(said), unix, seconds=0.1) == (["timeout"], [], 2)
+    assert first_and_second(tmp_path, play_once(said), unix, seconds=0.4) == (["timeout"], [], 2)
 
 
 def test_an_answer_that_comes_too_late_is_nobodys(tmp_path: Path) -> None:
