@@ -52,7 +52,7 @@ class PartStore:
     the purse has no memory left) an unlinked file in ``folder``.
     """
 
-    __slots__ = ("_charged", "_chunks", "_fd", "_folder", "_limits", "_mapped", "_purse", "_sha256", "_tier", "size")
+    __slots__ = ("_charged", "_chunks", "_fd", "_folder", "_lent", "_limits", "_mapped", "_purse", "_sha256", "_tier", "size")
 
     def __init__(self, purse: Purse, limits: Limits, folder: str | None = None) -> None:
         self._purse = purse
@@ -61,6 +61,7 @@ class PartStore:
         self._tier = _Tier.CHUNKS
         self._chunks: list[bytes | memoryview] = []
         self._fd = -1
+        self._lent = False
         self._mapped: mmap.mmap | None = None
         self._charged = 0
         self._sha256: str | None = None
@@ -145,9 +146,13 @@ class PartStore:
         Making and freeing one costs several times as much as writing a small part. Only for whoever knows that every
         reader of the descriptor has finished, another process that it was passed to included.
         """
-        if self._tier is _CHUNKS and self._fd >= 0 and len(_spare) < _SPARE_MOST:
+        if self._tier is _CHUNKS and self._fd >= 0 and not self._lent and len(_spare) < _SPARE_MOST:
             _spare.append((self._fd, self.size))
             self._fd = -1
+
+    def lend(self) -> None:
+        """A reader of the descriptor may not have finished when the scan has: nothing is written over it."""
+        self._lent = True
 
     def view(self) -> bytes | mmap.mmap:
         """The whole part as one buffer for matching in process: bytes, or a shared read-only map owned by the store."""

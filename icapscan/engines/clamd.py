@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from icapscan.engines.clamd_backends import Address, Backend, Backends, Turn
 from icapscan.engines.clamd_channel import TIMED_OUT, Channel
 from icapscan.engines.clamd_control import read_version
+from icapscan.engines.clamd_hedge import ANSWERED, ask_two
 from icapscan.engines.contract import Cancel, Part, Report
 from icapscan.engines.settings import ClamdSettings
 from icapscan.errors import ConfigError, IcapscanError
@@ -24,7 +26,6 @@ VERSION_SECONDS = 5.0
 
 _TOO_MANY = "Too many parts wait for clamd."
 _TOO_LATE = "No connection to clamd became free in time."
-_ANSWERED = frozenset({Outcome.CLEAN, Outcome.FOUND})
 _REASONS = {
     Outcome.OVER_LIMIT: Reason.OVER_LIMIT,
     Outcome.ENCRYPTED: Reason.ENCRYPTED,
@@ -56,6 +57,7 @@ class ClamdEngine:
         self._backends = Backends(
             tuple(Backend(item, cap, settings.file_max if item.local else stream) for item in addresses)
         )
+        self._hedges = settings.hedge > 0 and len(addresses) > 1
         self._clean = Report(self.name)
         self._last: dict[Backend, str] = {}
         self._versions: dict[Backend, asyncio.Future[str]] = {}
@@ -86,14 +88,15 @@ class ClamdEngine:
             loop, took = asyncio.get_running_loop(), None
             began = loop.time()
             try:
-                reply = await self._ask(backend, part, deadline)
-                took = loop.time() - began if reply is not None and reply.outcome in _ANSWERED else None
+                replied, reply = await self._ask_backend(backend, part, deadline)
+                answered = replied is backend and reply is not None and reply.outcome in ANSWERED
+                took = loop.time() - began if answered else None
             except (OSError, IcapscanError) as error:  # the store could not give a descriptor
-                reply = Reply(None, Outcome.FAILED, f"the part could not be handed over: {error}")
+                replied, reply = backend, Reply(None, Outcome.FAILED, f"the part could not be handed over: {error}")
             finally:
                 self._backends.release(backend, took)
             if reply is not None:
-                return self._report(part, backend, reply)
+                return self._report(part, replied, reply)
             tried.append(backend)
             if not self._backends.others(size, tried):
                 return self._unscanned(part, Reason.ENGINE_FAILED, f"clamd at {backend.address.text} is not reached.")
@@ -109,7 +112,8 @@ class ClamdEngine:
 
     def may_begin(self, part: Part) -> bool:
         """Whether the daemons are on this machine and one of them takes the part."""
-        return not self._closed and self._backends.local and self._backends.fits(part.store.size)
+        ready = not self._closed and not self._hedges and self._backends.local
+        return ready and self._backends.fits(part.store.size)
 
     def begin(self, part: Part, seconds: float, then: Callable[[Report], None]) -> Report | Cancel | None:
         """As `scan`, without a task where there is a connection. None: nothing was begun."""
@@ -160,6 +164,16 @@ class ClamdEngine:
         if reply is TIMED_OUT:
             self._backends.failed(backend)
         return self._report(part, backend, reply)
+
+    async def _ask_backend(self, backend: Backend, part: Part, deadline: float) -> tuple[Backend, Reply | None]:
+        """A daemon's reply, and whose it is: where hedging is asked for, of the one that answers first."""
+        if not self._hedges:
+            return backend, await self._ask(backend, part, deadline)
+
+        def ask(one: Backend) -> Coroutine[Any, Any, Reply | None]:
+            return self._ask(one, part, deadline)
+
+        return await ask_two(ask, self._backends, backend, part.store, self._settings.hedge)
 
     async def _ask(self, backend: Backend, part: Part, deadline: float) -> Reply | None:
         """One daemon's reply; None when no connection to it could be made and another may be asked."""
@@ -307,7 +321,7 @@ class _Begun:
         """The daemon's reply, or what stands for one."""
         backend, channel = self._backend, self._channel
         assert backend is not None and channel is not None
-        self._give_back(time.monotonic() - self._began if reply.outcome in _ANSWERED else None)
+        self._give_back(time.monotonic() - self._began if reply.outcome in ANSWERED else None)
         report = self._engine.concluded(self._part, backend, channel, reply)
         if report is not None:
             self._then(report)

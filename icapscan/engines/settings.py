@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from icapscan.limits import Bytes, Count, Seconds
+from icapscan.limits import SECONDS, Bytes, Count, Seconds
 
 
 class YaraSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,6 +34,10 @@ class ClamdSettings(Struct, frozen=True, forbid_unknown_fields=True):
     connect_timeout: Seconds = 2.0
     reply_timeout: Seconds = 60.0
     """Longest wait for one reply; the transaction's own deadline may be nearer."""
+    hedge: Annotated[float, Meta(ge=0, extra=SECONDS)] = 0.0
+    """Seconds without a reply after which another clamd, if one is free, is asked about the same part too, and the
+    first whole answer counts; 0: never. It shortens the longest waits where one of several daemons is slow at times,
+    and costs the others scans that nobody needs."""
     stream_max: Bytes = 100 * 1024 * 1024
     """clamd's StreamMaxLength: a larger part is not sent by INSTREAM (UNSCANNED over-limit)."""
     file_max: Bytes = 100 * 1024 * 1024
