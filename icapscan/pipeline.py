@@ -23,7 +23,7 @@ from icapscan.policy.parts import part_facts
 from icapscan.policy.rules import Needs
 from icapscan.store import PartStore, Purse
 from icapscan.unwrap.contract import FIRST, Declared, Evidence
-from icapscan.unwrap.events import PartFailed, Waiting
+from icapscan.unwrap.events import Audience, PartFailed, Waiting
 from icapscan.unwrap.formats import registry
 from icapscan.unwrap.passwords import Passwords
 from icapscan.unwrap.settings import UnwrapSettings
@@ -187,6 +187,8 @@ class _Line:
             self.failures.append(Unscanned(Reason.ENGINE_FAILED, part.path, detail=detail))
             return
         reports = task.result()
+        if not reports and part.audience is Audience.ALL:
+            self.failures.append(_unasked(part.path))
         self.reports += reports
         if self._first:
             self.hit |= any(finding.level is Level.INFECTED for report in reports for finding in report.findings)
@@ -194,6 +196,11 @@ class _Line:
     def _free(self, part: Part) -> None:
         if part.store is not self._virgin:
             part.store.close()
+
+
+def _unasked(path: str) -> Unscanned:
+    """Silence is not CLEAN: a part that is for all engines has an answer of one at least."""
+    return Unscanned(Reason.ENGINE_FAILED, path, detail="No engine has said anything.")
 
 
 class _Turns:
@@ -416,6 +423,8 @@ class Scan:
 
     def _alone(self, reports: tuple[Report, ...]) -> Verdict:
         """The verdict on a body that is its only part."""
+        if not reports:
+            self._unscanned.append(_unasked(""))
         verdict = self._sum_up(reports)
         if verdict.level is Level.CLEAN and not any(report.allowed for report in reports):
             self.store.recycle()  # every engine has finished with it: none was cancelled, none failed

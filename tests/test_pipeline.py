@@ -307,6 +307,22 @@ def test_parts_wait_in_line_and_none_is_left_out(magic: bytes) -> None:
 
 
 @pytest.mark.usefixtures("toys")
+@pytest.mark.parametrize("silent", ["", "1"], ids=["body", "part"])
+def test_silence_is_never_clean(monkeypatch: pytest.MonkeyPatch, silent: str) -> None:
+    """No report at all about something that is for all engines is a mistake of ours, and no verdict."""
+    real = Fanout.scan
+
+    async def scan_all_but_one(self: Fanout, part: Part, seconds: float) -> tuple[Report, ...]:
+        return () if part.path == silent else await real(self, part, seconds)
+
+    monkeypatch.setattr(Fanout, "scan", scan_all_but_one)
+    for body in (box(part(b"1", b"x")), b"plain")[: 2 - bool(silent)]:
+        verdict = scan(body, Looks())
+        assert (verdict.level, verdict.reason) == (Level.UNSCANNED, Reason.ENGINE_FAILED)
+        assert [item.part for item in verdict.unscanned] == [silent]
+
+
+@pytest.mark.usefixtures("toys")
 def test_every_failure_of_an_engine_with_a_part_is_told() -> None:
     verdict = scan(box(part(b"1", b"x"), part(b"2", b"y")), Raises())
     assert {item.part for item in verdict.unscanned} == {"", "1", "2"}
