@@ -52,7 +52,9 @@ class PartStore:
     the purse has no memory left) an unlinked file in ``folder``.
     """
 
-    __slots__ = ("_charged", "_chunks", "_fd", "_folder", "_lent", "_limits", "_mapped", "_purse", "_sha256", "_tier", "size")
+    __slots__ = (
+        "_charged", "_chunks", "_fd", "_folder", "_lent", "_limits", "_mapped", "_purse", "_sha256", "_tier", "size",
+    )  # fmt: skip
 
     def __init__(self, purse: Purse, limits: Limits, folder: str | None = None) -> None:
         self._purse = purse
