@@ -52,18 +52,18 @@ class Unpacker:
         yield from self._piece(b"")
 
     def _piece(self, data: Buffer) -> Generator[bytes, None, int]:
-        stream, size = self._stream, len(data)
+        stream, whole, sent = self._stream, data, self.size
+        before = stream.copy()
         while True:
             limit = self._gate.room()
-            before = stream.copy()
             try:
                 out, data = stream.step(data, limit)
             except TooLarge as error:
                 self._gate.stop(str(error))
             except Broken as error:
                 if before is not None:
-                    rest = yield from self._salvage(before, data)
-                    self.used += size - len(rest)
+                    rest = yield from self._salvage(before, whole, self.size - sent)
+                    self.used += len(whole) - len(rest)
                 raise Stop(Reason.MALFORMED, f"The compressed data is damaged: {error}.") from None
             if out:
                 yield from self._count(out)
@@ -81,33 +81,40 @@ class Unpacker:
         if not within:
             self._gate.stop()
 
-    def _salvage(self, stream: Stream, data: Buffer) -> Generator[bytes, None, Buffer]:
+    def _salvage(self, stream: Stream, data: Buffer, sent: int) -> Generator[bytes, None, Buffer]:
         """What a failed step had decoded before the error: again from a copy, with less and less input at once.
 
-        Returns the input from the byte on that is wrong.
+        The first ``sent`` bytes that come of it have been handed out. Returns the input from the byte on that is wrong.
+        Where that is depends on the bytes alone, so it is always looked for from the start of a piece of input: a
+        decompressor that stopped because its output was full has taken input ahead.
         """
         for size in _SALVAGE_SIZES:
-            stream, data = yield from self._advance(stream, bytes(data), size)
-        _, data = yield from self._advance(stream, data, 1, limit=1)
+            stream, data, sent = yield from self._advance(stream, bytes(data), sent, size)
+        _, data, _ = yield from self._advance(stream, data, sent, 1, limit=1)
         return data
 
     def _advance(
-        self, stream: Stream, data: Buffer, size: int, limit: int = PIECE
-    ) -> Generator[bytes, None, tuple[Stream, Buffer]]:
+        self, stream: Stream, data: Buffer, sent: int, size: int, limit: int = PIECE
+    ) -> Generator[bytes, None, tuple[Stream, Buffer, int]]:
+        """Decode ``size`` bytes at a time up to an error.
+
+        Returns the stream before those in which it is, the input from them on, and the output of them that is known.
+        """
         while data:
-            piece, rest = data[:size], data[size:]
-            while True:
-                self._gate.room()
-                before = stream.copy()
-                assert before is not None
-                try:
-                    out, left = stream.step(piece, limit)
-                except Broken:
-                    return before, data[-len(piece) - len(rest) :]
-                if out:
-                    yield from self._count(out)
-                piece = left
-                if not piece and len(out) < limit:
-                    break
-            data = rest
-        return stream, data
+            before = stream.copy()
+            assert before is not None
+            piece, made = data[:size], 0
+            try:
+                while True:
+                    self._gate.room()
+                    out, piece = stream.step(piece, limit)
+                    fresh = out[max(0, sent - made) :]
+                    made += len(out)
+                    if fresh:
+                        yield from self._count(fresh)
+                    if not piece and len(out) < limit:
+                        break
+            except Broken:
+                return before, data, max(sent, made)
+            data, sent = data[size:], max(0, sent - made)
+        return stream, data, sent

@@ -9,6 +9,7 @@ import random
 import struct
 import zipfile
 import zlib
+from copy import copy
 
 import inflate64
 import pytest
@@ -17,8 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icapscan.findings import Reason
+from icapscan.limits import KIB, Budget, Limits
 from icapscan.unwrap.contract import Bid, Declared, Evidence
 from icapscan.unwrap.events import Audience
+from icapscan.unwrap.gate import Gate, Stop
+from icapscan.unwrap.streams import Broken, Buffer
+from icapscan.unwrap.unpack import Unpacker
 from icapscan.unwrap.zip import ZipFormat
 from icapscan.unwrap.zip_stream import HEADERS_MAX, MARKS_MAX
 
@@ -426,3 +431,58 @@ def test_evasion_82_an_archive_behind_something_whose_directory_is_cut() -> None
     assert zipfile.ZipFile(io.BytesIO(data)).read("a") == EVIL
     got = drive(ZIP, data)
     assert EVIL in got.contents and "zip-directory-cut" in got.kinds
+
+
+TOO_FAR = bytes.fromhex("edc8b10d00300cc3b05b9d2b9cefdb7ed1818b2030d3")
+"""Deflated, and cut off: the next byte, if it is a P, gives a byte of output and then has a distance too far back."""
+
+
+def test_a_damaged_member_ends_at_the_same_byte_wherever_it_is_cut() -> None:
+    """The byte that is wrong is the first one of the next header, and belongs to that."""
+    data = made_zip(Made(b"a", b"", packed=TOO_FAR, flags=DESCRIPTOR, descriptor=b"", local_packed=0), Made(b"b", EVIL))
+    whole = drive(ZIP, data)
+    assert whole.parts["b"] == EVIL and whole.begins["b"].reading == 0
+    for cut in range(len(data)):
+        split = drive(ZIP, data, split=pieces(data, [cut]))
+        assert (split.parts, split.begins, split.failures) == (whole.parts, whole.begins, whole.failures)
+        assert split.anomalies == whole.anomalies
+
+
+class ReadsAhead:
+    """Each byte is worth 64 KiB of output, and 255 is wrong. Takes the next one when its output is full."""
+
+    eof = False
+
+    def __init__(self) -> None:
+        self.left = 0
+        self.bad = False
+
+    def step(self, data: Buffer, limit: int) -> tuple[bytes, Buffer]:
+        out = b""
+        while True:
+            if self.bad and len(out) < limit:
+                raise Broken("255")
+            count = min(self.left, limit - len(out))
+            out += bytes(count)
+            self.left -= count
+            if not data or self.left or self.bad:
+                return out, data
+            self.bad, self.left = data[0] == 255, 0 if data[0] == 255 else 64 * KIB
+            data = data[1:]
+
+    def copy(self) -> ReadsAhead:
+        return copy(self)
+
+
+@pytest.mark.parametrize("split", [[7], [2, 5], [3, 4], [1] * 7], ids=str)
+def test_the_byte_that_is_wrong_is_the_same_however_full_the_output_is(split: list[int]) -> None:
+    """A decompressor whose output is full may have taken input that is not decoded."""
+    budget = Budget(Limits())
+    budget.take_body(1000)
+    unpacker, data = Unpacker(ReadsAhead(), Gate(budget)), b"\1\1\1\1\xff\1\1"
+    with pytest.raises(Stop):
+        for size in split:
+            for _ in unpacker.run(data[:size]):
+                pass
+            data = data[size:]
+    assert (unpacker.used, unpacker.size) == (4, 256 * KIB)
