@@ -70,8 +70,8 @@ class Node:
     """A part that has begun and is not ready yet."""
 
     __slots__ = (
-        "audience", "base", "declared", "depth", "ended", "first", "path", "reading", "said", "store", "streams",
-        "troubled", "wholes",
+        "audience", "base", "bids", "declared", "depth", "ended", "first", "path", "reading", "said", "store",
+        "streams", "troubled", "wholes",
     )  # fmt: skip
 
     def __init__(
@@ -91,6 +91,8 @@ class Node:
         """Decoders that are fed."""
         self.wholes: list[Opened] = []
         """Decoders that read the part when it is complete; the first one is at work."""
+        self.bids: list[str] = []
+        """Formats that opened it, in the order of their bids."""
         self.said: dict[str, bool] = {}
         """Formats that found parts in it, and whether their parts cover it."""
         self.troubled = False
@@ -103,7 +105,9 @@ class Node:
 
     def ready(self) -> PartReady:
         """What the pipeline is told; the audience is what is known at the end."""
-        return PartReady(self.path, self.store, self.declared, self.reading, self._audience(), tuple(self.said))
+        # By their bids: which of them found something first depends on how the bytes arrived.
+        opened = tuple(sorted(self.said, key=self.bids.index))
+        return PartReady(self.path, self.store, self.declared, self.reading, self._audience(), opened)
 
     def _audience(self) -> Audience:
         """Nobody needs the whole of a part whose parts hold all of it and that can be read in one way only."""

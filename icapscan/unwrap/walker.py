@@ -225,6 +225,7 @@ class Walker:
             opened = Opened(_CODING, 1)
             opened.stream = coded
             node.streams.append(opened)
+            node.bids.append(_CODING)
         if not data or node.audience is Audience.CLAMD:
             return
         sure = 0
@@ -235,6 +236,7 @@ class Walker:
     def _join(self, node: Node, offer: Offer, reading: int) -> None:
         entry = offer.entry
         opened = Opened(entry.format.name, reading, entry.covers)
+        node.bids.append(opened.name)
         try:
             decoder = entry.format.open(self._context(node.declared, offer.bid))
         except Exception as error:

@@ -20,7 +20,20 @@ from icapscan.unwrap.formats import Entry, Registry
 from icapscan.unwrap.gate import Stop
 from icapscan.unwrap.tree import PartReady
 from icapscan.unwrap.walker import NOTES_MAX, Walker
-from tests.unwrap.toys import BOX, BOX_MAGIC, CHEST, CHEST_MAGIC, TOYS, WHOLE, Toy, Walked, box, frame, part
+from tests.unwrap.toys import (
+    BOX,
+    BOX_MAGIC,
+    CHEST,
+    CHEST_MAGIC,
+    TOYS,
+    WHOLE,
+    BoxDecoder,
+    Toy,
+    Walked,
+    box,
+    frame,
+    part,
+)
 
 NESTED = box(
     part(b"1", b"hello"),
@@ -482,3 +495,30 @@ def test_the_body_is_ready_last_also_where_its_decoder_gives_up_over_a_part() ->
     walked = Walked(box(frame(b"+", b"a", inner), frame(b"!"), magic=CHEST_MAGIC))
     assert walked.order[-1] == "" and walked.parts["a/x"] == b"inside"
     assert walked.failed == [("", Reason.ENCRYPTED)]
+
+
+class SlowDecoder(BoxDecoder):
+    """Finds nothing before it has seen 6000 bytes."""
+
+    def feed(self, data: bytes | memoryview) -> Iterator[PartEvent]:
+        self._seen = getattr(self, "_seen", b"") + bytes(data)
+        if len(self._seen) < 6000:
+            return iter(())
+        seen, self._seen = self._seen, b""
+        return super().feed(seen)
+
+
+class Slow(Toy):
+    """Its format."""
+
+    def open(self, context: Context) -> Decoder:
+        return SlowDecoder(context, BOX_MAGIC, Audience.ALL, {})
+
+
+def test_the_formats_of_a_part_stand_in_the_order_of_their_bids() -> None:
+    """Not of what they found first, which depends on how the bytes arrived."""
+    formats = Registry([Entry(Slow("slow"), prefixes=(BOX_MAGIC,)), Entry(Toy("quick"), prefixes=(BOX_MAGIC,))])
+    body = box(part(b"1", b"\0" * 7000))
+    for step in (WHOLE, 500, 1):
+        walked = Walked(body, step, formats=formats)
+        assert walked.ready[""].opened == ("slow", "quick")
