@@ -12,14 +12,12 @@ from icapscan.limits import KIB
 from icapscan.store import PartStore
 from icapscan.unwrap import yenc
 from icapscan.unwrap.contract import Bid, Context, Evidence
-from icapscan.unwrap.embedded_search import LOOK_BACK, Kind, Search
+from icapscan.unwrap.embedded_search import LOOK_AHEAD, LOOK_BACK, SAVES, Kind, Search
 from icapscan.unwrap.embedded_sinks import Base64Sink, Sink, YencSink, sink
 from icapscan.unwrap.events import AnomalyFound, PartBegin, PartData, PartEnd, PartEvent, PartFailed
 from icapscan.unwrap.gate import Stop
 from icapscan.unwrap.mime import MIME, is_text
 
-_LOOK_AHEAD = 3 * KIB
-"""Text behind a marker that is waited for before it is judged: begin lines, media types of data: URIs."""
 _STEP = 64 * KIB
 _BATCH = 4 * KIB
 """Text that is waited for before it is searched, so that a body in tiny pieces is not searched over and over."""
@@ -33,8 +31,8 @@ class TextDecoder:
     """Text in pieces; what is embedded in it as parts."""
 
     __slots__ = (
-        "_again", "_before", "_context", "_count", "_ended", "_key", "_line_start", "_offset", "_padded", "_pending",
-        "_saves", "_sink", "_skip", "_spelled", "_to_padding", "_unstuff", "_volumes", "dotted",
+        "_again", "_before", "_context", "_count", "_dull", "_ended", "_key", "_line_start", "_offset", "_padded",
+        "_pending", "_saves", "_sink", "_skip", "_spelled", "_to_padding", "_unstuff", "_volumes", "dotted",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +60,9 @@ class TextDecoder:
         self._offset = 0
         """Where in the text the pending bytes stand."""
         self._line_start = True
+        """They begin a line."""
+        self._dull = 0
+        """So many of them go on with a run that is no base64 there."""
         self._sink: Sink | None = None
         self._key = ""
         self._count: dict[Kind, int] = {}
@@ -145,19 +146,24 @@ class TextDecoder:
         """Use ``data`` up, and keep what cannot be judged yet."""
         at = least = 0
         search: Search | None = None
-        limit = len(data) if final else max(0, len(data) - _LOOK_AHEAD)
+        if self._sink is not None and b"(" in data and not self._saves:  # it may be within what is taken unsearched
+            self._saves = SAVES in (self._before + data).lower()
+        limit = len(data) if final else max(0, len(data) - LOOK_AHEAD)
         while True:
             if self._sink is None:
                 if search is None:
                     if limit < _BATCH and not final:
                         self._keep(data, 0)
                         return
-                    search = Search(data, self._line_start, limit, self._offset == 0, self._spelled, self._before)
+                    search = Search(
+                        data, self._line_start, limit, self._offset == 0, self._spelled, self._before, self._dull
+                    )
+                    self._dull = 0
                     self._saves |= search.saves
                 found = search.first(at)
                 if found is None:
                     at = max(at, limit)
-                    self._line_start = at > 0 and data[at - 1] == ord("\n")
+                    self._dull = max(0, search.judged - at)
                     self._keep(data, at)
                     return
                 number = self._count[found.kind] = self._count.get(found.kind, 0) + 1
@@ -173,12 +179,10 @@ class TextDecoder:
                 yield from self._sink.feed(data[at:stop])
             at = max(go_on, least if ended else 0)
             if not ended:
-                self._line_start = False
                 self._keep(data, at)
                 return
             yield from self._close(self._sink)
             if search is None:
-                self._line_start = at > 0 and data[at - 1] == ord("\n")
                 self._keep(data, at)
                 data, self._pending = self._pending, b""
                 limit = max(0, limit - at)
@@ -197,6 +201,8 @@ class TextDecoder:
 
     def _keep(self, data: bytes, at: int) -> None:
         self._pending = data[at:]
+        if at:
+            self._line_start = data[at - 1] == ord("\n")
         self._before = (self._before + data[max(0, at - LOOK_BACK) : at])[-LOOK_BACK:]
         self._offset += at
 

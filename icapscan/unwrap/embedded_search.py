@@ -8,8 +8,12 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
+from icapscan.limits import KIB
 from icapscan.unwrap import binhex, uu, yenc
 
+LOOK_AHEAD = 3 * KIB
+"""Text behind a marker that is waited for before it is judged: begin lines, media types of data: URIs. No pattern is
+matched further than that, so that the text that happens to be there already does not matter."""
 LONG = 80
 """Characters of base64 without a break that are worth decoding: EICAR has 92, a SHA-256 in hex 64."""
 LOOK_BACK = 20
@@ -19,11 +23,18 @@ LONG_LINE = 56
 _SHORT_LINES = re.compile(rb"\s*(?:[A-Za-z0-9+/]{1,76}={0,2}\r?\n\s*){3}[A-Za-z0-9+/]{1,76}={0,2}\s*(?:\n|\Z)")
 """A text that begins like this is nothing else."""
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_IN_RUN = frozenset(bytes([code]) for code in _ALPHABET + b"\\")
 _CLASSES = bytes(ord("a") if code in _ALPHABET else ord(" ") for code in range(256))
 _LONG_RUN = b"a" * LONG_LINE
 _DULL = re.compile(rb"[0-9a-f]+|[0-9A-F]+|[a-z]+|[A-Z]+|[0-9]+|(.)\1*", re.S)
 """A hash in hex, a ruler, a word: no base64."""
 _DULL_LOOK = 400
+_DULL_KINDS = (b"0123456789abcdef", b"0123456789ABCDEF", _ALPHABET[26:52], _ALPHABET[:26])
+_DULL_STRETCHES = re.compile(
+    rb"(?:[0-9a-f]{%(n)d}|[0-9A-F]{%(n)d}|[a-z]{%(n)d}|[A-Z]{%(n)d}|(.)\1{%(m)d})*"
+    % {b"n": _DULL_LOOK, b"m": _DULL_LOOK - 1}
+)
+"""What is left out of a long run: stretches of this length, whole quads each, counted from where the run begins."""
 _DATA_URI = re.compile(
     rb"data:([^,;\"'<>()\s]{0,100}+)((?:;\s{0,9}(?!\s{0,9}base64)[^,;\"'<>()\s]{0,200}){0,8})(;\s{0,9}base64\s{0,9})?,",
     re.I,
@@ -72,7 +83,8 @@ _SPELLED: tuple[tuple[Kind, re.Pattern[bytes], bytes, tuple[bytes, ...]], ...] =
     ),
 )
 """How scripts spell the bytes of a program or zip, the character that each byte brings along, and how it begins."""
-_SAVES = b"createobjecturl("
+SAVES = b"createobjecturl("
+"""In lower case: a script makes something out of a text and offers it as a download."""
 _HEX_PROGRAM = re.compile(rb"(?:4d5a|504b0304)[0-9a-f]{%d}" % (2 * _SPELLED_MIN - 8), re.I)
 
 
@@ -91,7 +103,10 @@ class Found(Struct, frozen=True):
 class Search:
     """Finds what begins in one piece of text. What is not there is looked for once only."""
 
-    __slots__ = ("_before", "_beginning", "_data", "_finders", "_limit", "_line_start", "_lower", "_next", "saves")
+    __slots__ = (
+        "_base64_at", "_before", "_beginning", "_classes", "_data", "_dull", "_finders", "_limit", "_line_start",
+        "_lower", "_next", "judged", "saves",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -101,6 +116,7 @@ class Search:
         beginning: bool = True,
         spelled: bool = False,
         before: bytes = b"",
+        dull: int = 0,
     ) -> None:
         self._data = data
         self._before = before
@@ -111,18 +127,26 @@ class Search:
         """The piece is the first of the text."""
         self._limit = limit
         """Markers behind this are for the next piece, in which they can be seen whole."""
-        self.saves = _SAVES in self._lower
+        self.saves = SAVES in self._lower or SAVES in before.lower() + self._lower[: len(SAVES)]
         """A script makes something out of a text and offers it as a download."""
+        self._dull = dull
+        """Bytes at its start that were judged with what stood before it: no base64."""
+        self._classes: bytes | None = None
+        self.judged = 0
+        """Up to where the run of base64 was judged that was looked at last."""
         self._finders = (
             (self._spelled,)
             if spelled
             else (self._uu, self._yenc, self._binhex, self._uri, self._base64, self._uu_lines, self._openpgp)
         )
+        self._base64_at = 0 if spelled else self._finders.index(self._base64)
         self._next: list[Found | bool | None] = [True] * len(self._finders)
 
     def first(self, at: int) -> Found | None:
         """The first thing that begins at ``at`` or later."""
         best: Found | None = None
+        if at and self._data[at - 1 : at] in _IN_RUN and self._data[at : at + 1] in _IN_RUN:
+            self._next[self._base64_at] = True  # something else ended within a run: its stretches are counted from here
         for index, finder in enumerate(self._finders):
             known = self._next[index]
             if known is True or (isinstance(known, Found) and known.at < at):
@@ -143,7 +167,7 @@ class Search:
 
     def _uu(self, at: int) -> Found | None:
         for place in self._lines(self._lower, b"begin", at):
-            found = uu.BEGIN.match(self._data, place)
+            found = uu.BEGIN.match(self._data, place, place + LOOK_AHEAD)
             if found is not None:
                 return Found(Kind.BASE64_FILE if found["base64"] else Kind.UUENCODE, place, found.end(), found["name"])
         return None
@@ -156,14 +180,14 @@ class Search:
 
     def _yenc(self, at: int) -> Found | None:
         for place in self._lines(self._data, b"=ybegin ", at):
-            found = yenc.BEGIN.match(self._data, place)
+            found = yenc.BEGIN.match(self._data, place, place + LOOK_AHEAD)
             if found is not None:
                 return Found(Kind.YENC, place, found.end(), found["name"] or b"")
         return None
 
     def _binhex(self, at: int) -> Found | None:
         for place in self._lines(self._data, b":", at):
-            if binhex.BEGIN.match(self._data, place) is not None:
+            if binhex.BEGIN.match(self._data, place, place + LOOK_AHEAD) is not None:
                 return Found(Kind.BINHEX, place, place + 1)
         return None
 
@@ -173,7 +197,7 @@ class Search:
             if self._data.count(mark, at) < _SPELLED_MIN:
                 continue
             for start in starts:
-                limit = self._limit if best is None else best.at
+                limit = (self._limit if best is None else best.at) + len(start) - 1
                 place = self._lower.find(start, at, limit)
                 while place >= 0:
                     found = pattern.match(self._data, place)
@@ -186,7 +210,7 @@ class Search:
 
     def _openpgp(self, at: int) -> Found | None:
         for place in self._lines(self._lower, b"-----begin pgp m", at):
-            found = _OPENPGP.match(self._data, place)
+            found = _OPENPGP.match(self._data, place, place + LOOK_AHEAD)
             if found is not None:
                 return Found(Kind.OPENPGP, place, found.end())
         return None
@@ -194,29 +218,59 @@ class Search:
     def _uri(self, at: int) -> Found | None:
         place = self._lower.find(b"data:", at)
         while 0 <= place < self._limit:
-            found = _DATA_URI.match(self._data, place)
+            found = _DATA_URI.match(self._data, place, place + LOOK_AHEAD)
             if found is not None and (found[1] or found[2] or found[3]):
                 return Found(Kind.DATA_URI if found[3] else Kind.PERCENT, place, found.end(), b"", found[1])
             place = self._lower.find(b"data:", place + 1)
         return None
 
     def _base64(self, at: int) -> Found | None:
-        if at == 0 and self._beginning and _SHORT_LINES.match(self._data) is not None:
+        self.judged = 0
+        if at == 0 and self._beginning and _SHORT_LINES.match(self._data, 0, LOOK_AHEAD) is not None:
             return Found(Kind.BASE64, 0, 0)
-        # In JSON a slash may be written as \/.
-        data = self._data.replace(b"\\/", b"//") if b"\\/" in self._data else self._data
-        classes = data.translate(_CLASSES)
-        place = classes.find(_LONG_RUN, at)
+        if self._classes is None:
+            # In JSON a slash may be written as \/.
+            data = self._data.replace(b"\\/", b"//") if b"\\/" in self._data else self._data
+            self._classes = data.translate(_CLASSES)
+        classes = self._classes
+        going_on = at == 0 and self._dull > 0
+        place = classes.find(_LONG_RUN, self._dull if going_on else at)
         while 0 <= place < self._limit:
             end = classes.find(b" ", place)
             end = end if end >= 0 else len(classes)
-            dull = _DULL.fullmatch(self._data, place, min(end, place + _DULL_LOOK)) is not None
-            if dull and _HEX_PROGRAM.match(self._data, place) is not None:
-                return Found(Kind.HEX, place, place)
-            if not dull and (end - place >= LONG or self._whole_line(place, end)):
-                return Found(Kind.BASE64, place, place)
+            found = self._judge(place, end, going_on and place == self._dull)
+            if found is not None or self.judged >= self._limit:
+                return found
             place = classes.find(_LONG_RUN, end)
         return None
+
+    def _judge(self, place: int, end: int, going_on: bool) -> Found | None:
+        """What the run from ``place`` to ``end`` is, or what the rest of it is behind dull stretches.
+
+        ``going_on``: some were before that, in the last piece.
+        """
+        look = _DULL.fullmatch(self._data, place, min(end, place + _DULL_LOOK))
+        if look is not None and not going_on and _HEX_PROGRAM.match(self._data, place) is not None:
+            return Found(Kind.HEX, place, place)
+        if look is not None and look.end() == place + _DULL_LOOK:
+            place = self._behind_dull(place, end)
+            self.judged = place
+            if place >= self._limit:  # how it goes on is for the next piece
+                return None
+            look = _DULL.fullmatch(self._data, place, min(end, place + _DULL_LOOK))
+        self.judged = max(end, place)
+        if look is None and (end - place >= LONG or self._whole_line(place, end)):
+            self.judged = place
+            return Found(Kind.BASE64, place, place)
+        return None
+
+    def _behind_dull(self, place: int, end: int) -> int:
+        """Where the dull stretches end with which the run begins."""
+        run = self._data[place:end]
+        if any(not run[:_DULL_LOOK].translate(None, kind) and not run.translate(None, kind) for kind in _DULL_KINDS):
+            return end - len(run) % _DULL_LOOK  # all of it is dull; this is faster than the pattern
+        stretches = _DULL_STRETCHES.match(run)
+        return place + stretches.end() if stretches is not None else place
 
     def _whole_line(self, start: int, end: int) -> bool:
         before = self._data[max(0, start - LOOK_BACK) : start]

@@ -22,6 +22,8 @@ _STEP = 64 * KIB
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=\r\n]")
 _CLOSING = b"===="
 """The last line of what begins with begin-base64."""
+_UNSURE = 8
+"""Bytes that may belong together with what follows: an escape of JSON, a closing line."""
 _NUMBER = re.compile(rb"0[xX][0-9a-fA-F]{1,2}|[0-9]{1,3}")
 _NOT_SPELLED = {
     Kind.NUMBERS: re.compile(rb"[^0-9a-fA-FxX,\s]"),
@@ -33,8 +35,12 @@ _ARMOR_END = re.compile(rb"\n=|-")
 _LAST_LINE = re.compile(rb"=(?=\r?\n)")
 _BLANKS = re.compile(rb"[ \t]+")
 _UU_LINES = re.compile(rb"(?:[ -`]{0,90}\r?\n)*+")
-_UU_END = re.compile(rb"end[ \t]*(?:\r?\n|\Z)", re.I)
+_UU_END = re.compile(rb"end[ \t]{0,90}(?:\r?\n|\Z)", re.I)
 _UU_LINE_MAX = 100
+_LINE_MAX = 2 * KIB
+"""What is longer is no line of a text; so much is held back until it is known how a line ends."""
+_INDENT_MAX = 1 * KIB
+"""Blanks before a line of base64."""
 _NOT_HQX = re.compile(rb"[^!-r\s]|:")
 _NOT_URI_BASE64 = re.compile(rb"[^A-Za-z0-9+/=%\s_\\-]")
 _URI_END = re.compile(rb"[\"'<>`\s]|\)(?=[\s;\"'},<]|\Z)")
@@ -144,11 +150,12 @@ class YencSink:
     def end(self, data: bytes, at: int, final: bool) -> tuple[int, int, bool]:
         stop = data.find(yenc.END, at)
         if stop >= 0:
-            line_end = data.find(b"\n", stop + 1)
-            if line_end < 0 and not final and len(data) - stop < 2 * KIB:
+            most = stop + _LINE_MAX
+            line_end = data.find(b"\n", stop + 1, most)
+            if line_end < 0 and not final and len(data) < most:
                 return stop, stop, False
             self.closed = True
-            return stop, line_end + 1 if line_end >= 0 else len(data), True
+            return stop, line_end + 1 if line_end >= 0 else min(len(data), most), True
         keep = len(data) if final else max(at, len(data) - len(yenc.END))
         return keep, keep, final
 
@@ -201,12 +208,14 @@ class Base64Sink(_Decoded):
     """base64 in a text: lines, or a string in a script. Ends with the first thing that is none, or where `to_padding`
     is set with the padding at the end of a line."""
 
-    __slots__ = ("_to_padding",)
+    __slots__ = ("_line_start", "_to_padding")
     _stream: Base64
 
     def __init__(self, part: _Part, to_padding: bool = False) -> None:
         super().__init__(part, Base64())
         self._to_padding = to_padding
+        self._line_start = True
+        """What is shown next begins a line; at first, no line of what is taken stands before it."""
 
     @property
     def padded(self) -> bool:
@@ -214,23 +223,29 @@ class Base64Sink(_Decoded):
         return Doubt.PADDING in self._stream.doubts
 
     def end(self, data: bytes, at: int, final: bool) -> tuple[int, int, bool]:
-        stop, go_on, ended = self._end(data, at, final)
+        stop, ended = self._end(data, at, final)
         last = self._last(data, at, stop)
-        return (last, last, True) if last >= 0 else (stop, go_on, ended)
+        if last >= 0:
+            return last, last, True
+        if stop > at:
+            self._line_start = data[stop - 1] == ord("\n")
+        return stop, stop, ended
 
     def _last(self, data: bytes, at: int, stop: int) -> int:
         """Behind the padding or the line that ends it before ``stop``; -1 where there is none."""
         if self._to_padding:
-            padding = _LAST_LINE.search(data, at, stop)
-            return padding.end() if padding is not None else -1
+            padding = _LAST_LINE.search(data, at, stop + 2)
+            return padding.end() if padding is not None and padding.end() <= stop else -1
         closing = data.find(_CLOSING, at, stop)
         while closing >= 0:
-            if data[closing - 1 : closing] in (b"\n", b"") and data[closing + 4 : closing + 5] in (b"\r", b"\n"):
+            line_start = self._line_start if closing == at else data[closing - 1 : closing] == b"\n"
+            if line_start and data[closing + 4 : closing + 5] in (b"\r", b"\n"):
                 return closing + len(_CLOSING)
             closing = data.find(_CLOSING, closing + 1, stop)
         return -1
 
-    def _end(self, data: bytes, at: int, final: bool) -> tuple[int, int, bool]:
+    def _end(self, data: bytes, at: int, final: bool) -> tuple[int, bool]:
+        """Where what is certain ends, and whether all of it does."""
         found = _NOT_BASE64.search(data, at)
         while found is not None and found[0] in b" \t\\":
             # lines may be indented; in JSON and scripts "\/" and "\n" stand for themselves
@@ -238,27 +253,31 @@ class Base64Sink(_Decoded):
                 if found.start() == at or data[found.start() - 1 : found.start()] != b"\n":
                     break
                 blanks = _BLANKS.match(data, found.start())  # all at once: there may be a lot of them
-                found = _NOT_BASE64.search(data, blanks.end() if blanks else found.end())
+                behind = blanks.end() if blanks else found.end()
+                if behind - found.start() > _INDENT_MAX:
+                    break
+                found = _NOT_BASE64.search(data, behind)
                 continue
             if found[0] == b"\\" and data[found.end() : found.end() + 1] not in (b"/", b"n", b"r", b""):
                 break
             found = _NOT_BASE64.search(data, found.end())
         if found is None:
-            return (len(data), len(data), True) if final else self._certain(data, at)
+            return (len(data), True) if final else self._certain(data, at)
         if len(data) - found.start() < 2 and not final:
             return self._certain(data, at)
         line = data.rfind(b"\n", at, found.start()) + 1
         # A line with something else in it is text, unless what follows may well end a string.
-        stop = found.start() if line <= at or found[0] in b"\"'`<)\\&;,-" else line
-        return stop, stop, True
+        text = line > at and found.start() - line <= _LINE_MAX and found[0] not in b"\"'`<)\\&;,-"
+        return line if text else found.start(), True
 
     @staticmethod
-    def _certain(data: bytes, at: int) -> tuple[int, int, bool]:
-        """All but the last line, which may turn out to be text."""
+    def _certain(data: bytes, at: int) -> tuple[int, bool]:
+        """All but the last line, which may turn out to be text; of one that is too long for that, all but its end."""
         line = data.rfind(b"\n", at)
-        if line < 0 or len(data) - line > 2 * KIB:
-            line = max(at, len(data) - 2)
-        return line, line, False
+        if line < 0 or len(data) - line > _LINE_MAX + _UNSURE:
+            line = max(at, len(data) - _UNSURE)
+            line -= line > at and data[line - 1] == ord("\\")
+        return line, False
 
     def feed(self, data: bytes) -> Iterator[PartEvent]:
         if b"\\" in data:

@@ -176,3 +176,53 @@ def test_a_line_of_base64_is_whole_or_not_however_it_is_split(step: int) -> None
     text = (b";" + run + b"'\n") * 150 + b"'" + run + b"'"
     assert unpack(text).parts == {"base64-1": bytes(range(57))}
     assert unpack(text, step).parts == unpack(text).parts
+
+
+YBEGIN = b"=ybegin line=128 size=9 name=b\r\n"
+UU_LINES = uuencode(DATA[:4500], frame=False)
+SAVED = b"[77,90," + b"1,2,33,0x4," * 200 + b"5]"
+
+
+def ends_at(multiple: int, text: bytes) -> bytes:
+    """``text`` behind as many bytes of a line as make it end at such an offset."""
+    return b"." * (-(len(text) + 1) % multiple) + b"\n" + text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(PROSE + b"0123456789abcdef" * 400 + b64encode(DATA), id="hex-then-base64"),
+        pytest.param(
+            b'{"x": "' + b64encode(DATA) + b"\\n".join([b"QUJD"] * 2000) + b'"}' + PROSE * 90, id="line-ends-of-json"
+        ),
+        pytest.param(encodebytes(DATA) + b64encode(DATA)[:2300] + b"? " + PROSE, id="text-in-a-long-line"),
+        pytest.param(encodebytes(DATA) + b" " * 2500 + b64encode(DATA), id="a-long-indent"),
+        pytest.param(b64encode(DATA * 2)[:8998] + b"====\n" + encodebytes(DATA), id="padding-like-a-last-line"),
+        pytest.param(b" " * 9000 + b"\n" + encodebytes(DATA[:200]) + PROSE * 200, id="blanks-first"),
+        pytest.param(PROSE * 97 + YBEGIN * 150 + DATA + b"\r\n=yend\r\n", id="many-begin-lines"),
+        pytest.param(
+            yenc(DATA, b"f").rstrip() + b"x" * 2500 + b" data:a/b;base64,QUJDREVGR0g= " + PROSE * 200,
+            id="a-long-last-line",
+        ),
+        pytest.param(
+            PROSE * 97 + YBEGIN + b"x\r\n=yend " + b"0123456789abcdef" * 300 + b"begin\n" + PROSE * 200,
+            id="the-end-of-a-file-in-a-run",
+        ),
+        pytest.param(ends_at(500, PROSE * 200 + UU_LINES) + uuencode(EICAR, b"g") + PROSE * 100, id="no-end"),
+        pytest.param(
+            YBEGIN + DATA * 3 + b"createObjectURL(" + DATA + b"\r\n=yend\r\n" + SAVED, id="a-script-in-a-file"
+        ),
+    ],
+)
+def test_where_a_piece_ends_does_not_matter(text: bytes) -> None:
+    whole = unpack(text)
+    for step in (61, 97, 128, 500, 997, 2048, 3001, 4096):
+        cut = unpack(text, step)
+        assert (cut.parts, cut.failed, cut.begins, cut.kinds) == (whole.parts, whole.failed, whole.begins, whole.kinds)
+
+
+def test_dull_bytes_hide_nothing_behind_them() -> None:
+    """A disk image begins with 32 KiB of zeros, which are as many letters A and a third."""
+    for dull in (b"A" * 400, b"A" * 5000, b"A" * 43_688, b"0123456789abcdef" * 25):
+        parts = unpack(PROSE + b'x = "' + dull + b64encode(EICAR * 9) + b'";\n').parts
+        assert any(data.endswith(EICAR * 9) for data in parts.values())
