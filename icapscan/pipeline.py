@@ -180,13 +180,16 @@ class _Line:
             self._running[task] = part
 
     def _take(self, task: asyncio.Task[tuple[Report, ...]], part: Part) -> None:
-        self._free(part)
         error = None if task.cancelled() else task.exception()
         if task.cancelled() or error is not None:
+            self._free(part)
             detail = "A scan was cancelled." if error is None else f"A scan ended with {type(error).__name__}."
             self.failures.append(Unscanned(Reason.ENGINE_FAILED, part.path, detail=detail))
             return
         reports = task.result()
+        if part.store is not self._virgin and _all_finished(reports):
+            part.store.recycle()
+        self._free(part)
         if not reports and part.audience is Audience.ALL:
             self.failures.append(_unasked(part.path))
         self.reports += reports
@@ -196,6 +199,11 @@ class _Line:
     def _free(self, part: Part) -> None:
         if part.store is not self._virgin:
             part.store.close()
+
+
+def _all_finished(reports: Iterable[Report]) -> bool:
+    """Whether no engine reads the part any more: none was cancelled, none failed."""
+    return not any(report.findings or report.unscanned or report.allowed for report in reports)
 
 
 def _unasked(path: str) -> Unscanned:
@@ -361,7 +369,10 @@ class Scan:
             return self._alone(await self._scanner.engines.scan(virgin, self._scanner.limits.seconds))
         line.add(virgin)
         await line.wait()
-        return self._sum_up()
+        verdict = self._sum_up()
+        if verdict.level is Level.CLEAN and _all_finished(line.reports):
+            self.store.recycle()
+        return verdict
 
     def finish_soon(self, then: Callable[[Callable[[], Verdict]], None]) -> Verdict | None:
         """As `finish`, with no task: the verdict where it is known at once, else ``then`` is called with what makes it.
@@ -426,8 +437,8 @@ class Scan:
         if not reports:
             self._unscanned.append(_unasked(""))
         verdict = self._sum_up(reports)
-        if verdict.level is Level.CLEAN and not any(report.allowed for report in reports):
-            self.store.recycle()  # every engine has finished with it: none was cancelled, none failed
+        if verdict.level is Level.CLEAN and _all_finished(reports):
+            self.store.recycle()
         return verdict
 
     async def _unpack(self) -> Part:

@@ -13,12 +13,16 @@ import os
 from collections.abc import Iterator
 
 from icapscan.errors import StoreFull
-from icapscan.limits import KIB, Limits
+from icapscan.limits import KIB, MIB, Limits
 
 READ_SIZE = 256 * KIB
 _SPARE_MOST = 16
 _spare: list[tuple[int, int]] = []
 """Memfds of small parts, to be used again, each with its size."""
+_SPARE_BYTES = 8 * MIB
+_SPARE_LONGEST = 2 * MIB
+_spare_long: list[tuple[int, int]] = []
+"""The same of parts that stand in a memfd, up to so many bytes together, which no purse counts."""
 _SEARCH_WINDOW = 1024 * KIB
 
 
@@ -53,7 +57,8 @@ class PartStore:
     """
 
     __slots__ = (
-        "_charged", "_chunks", "_fd", "_folder", "_lent", "_limits", "_mapped", "_purse", "_sha256", "_tier", "size",
+        "_allocated", "_charged", "_chunks", "_fd", "_folder", "_lent", "_limits", "_mapped", "_purse", "_recycled",
+        "_sha256", "_tier", "size",
     )  # fmt: skip
 
     def __init__(self, purse: Purse, limits: Limits, folder: str | None = None) -> None:
@@ -63,7 +68,10 @@ class PartStore:
         self._tier = _Tier.CHUNKS
         self._chunks: list[bytes | memoryview] = []
         self._fd = -1
+        self._allocated = 0
+        """Length of a memfd that was used before; the rest behind the part is cut off before anybody sees it."""
         self._lent = False
+        self._recycled = False
         self._mapped: mmap.mmap | None = None
         self._charged = 0
         self._sha256: str | None = None
@@ -110,9 +118,12 @@ class PartStore:
             try:
                 mapped.close()
             except BufferError:  # a scanner thread that outlived its deadline still reads it; it goes with that thread
-                pass
+                self._recycled = False
         if self._fd >= 0:
-            self._drop_descriptor()
+            if self._recycled and self._tier is _Tier.MEMFD:
+                self._spare_memfd()
+            else:
+                self._drop_descriptor()
         self._refund()
         self._tier = _Tier.CHUNKS
         self.size = 0
@@ -140,21 +151,38 @@ class PartStore:
                 if size != self.size:
                     os.ftruncate(self._fd, self.size)
             _write_all(self._fd, self.contents() or b"", 0)
+        elif self._allocated > self.size:
+            os.ftruncate(self._fd, self.size)
+            self._allocated = self.size
         return self._fd
 
     def recycle(self) -> None:
-        """Nobody reads the descriptor of this small part any more: keep the memfd for another part.
+        """Nobody but the owner reads the descriptor any more: the memfd is kept for another part.
 
-        Making and freeing one costs several times as much as writing a small part. Only for whoever knows that every
-        reader of the descriptor has finished, another process that it was passed to included.
+        Making and freeing one costs several times as much as writing to its pages. Only for whoever knows that every
+        reader of the descriptor has finished, another process that it was passed to included. A small part gives it
+        away at once, a larger one stays readable and does so in `close`.
         """
-        if self._tier is _CHUNKS and self._fd >= 0 and not self._lent and len(_spare) < _SPARE_MOST:
+        if self._lent:
+            return
+        self._recycled = True
+        if self._tier is _CHUNKS and self._fd >= 0 and len(_spare) < _SPARE_MOST:
             _spare.append((self._fd, self.size))
             self._fd = -1
+
+    def _spare_memfd(self) -> None:
+        size = max(self._allocated, self.size)
+        full = len(_spare_long) >= _SPARE_MOST or sum(spare for _, spare in _spare_long) + size > _SPARE_BYTES
+        if full or size > _SPARE_LONGEST:
+            self._drop_descriptor()
+            return
+        _spare_long.append((self._fd, size))
+        self._fd = -1
 
     def lend(self) -> None:
         """A reader of the descriptor may not have finished when the scan has: nothing is written over it."""
         self._lent = True
+        self._recycled = False
 
     def view(self) -> bytes | mmap.mmap:
         """The whole part as one buffer for matching in process: bytes, or a shared read-only map owned by the store."""
@@ -218,12 +246,16 @@ class PartStore:
 
     def _move(self, tier: _Tier) -> None:
         """Change the tier and take the bytes along. Raises `StoreFull` and stays where it was when there is no room."""
+        allocated = 0
         if tier is _Tier.FILE:
             if self._purse.disk_left < self.size:
                 raise StoreFull("There is no room left to keep this body.")
             descriptor = _unlinked_file(self._folder)
         else:
-            descriptor = os.memfd_create("part", os.MFD_CLOEXEC)
+            try:
+                descriptor, allocated = _spare_long.pop()
+            except IndexError:
+                descriptor = os.memfd_create("part", os.MFD_CLOEXEC)
         try:
             at = 0
             for piece in self.pieces():
@@ -235,7 +267,7 @@ class PartStore:
         self._drop_descriptor()
         size = self.size
         self._refund()
-        self._tier, self._fd, self._chunks = tier, descriptor, []
+        self._tier, self._fd, self._chunks, self._allocated = tier, descriptor, [], allocated
         self._charge(size)
 
     def _drop_descriptor(self) -> None:

@@ -253,3 +253,70 @@ def test_only_so_many_memfds_are_kept() -> None:
     for descriptor, _ in store_module._spare:
         os.close(descriptor)
     store_module._spare.clear()
+
+
+@pytest.fixture
+def spare_long() -> Iterator[list[tuple[int, int]]]:
+    """The memfds that are kept, none of them at first."""
+    kept, before = store_module._spare_long, store_module._spare_long[:]
+    kept.clear()
+    yield kept
+    for descriptor, _ in kept:
+        os.close(descriptor)
+    kept[:] = before
+
+
+def long_store(data: bytes) -> PartStore:
+    store = PartStore(Purse(len(data) + 100, 0), Limits())
+    for at in range(0, len(data), 50_000):
+        store.append(data[at : at + 50_000])
+    return store
+
+
+def test_the_memfd_of_a_large_part_is_used_again_and_shows_nothing_of_it(spare_long: list[tuple[int, int]]) -> None:
+    first = long_store(b"secret " * 40_000)
+    descriptor = first.fileno()
+    first.recycle()
+    assert b"".join(first.pieces()) == b"secret " * 40_000, "it stays readable until it is closed"
+    first.close()
+    assert spare_long == [(descriptor, 280_000)]
+    data = os.urandom(100_000)
+    second = long_store(data)
+    assert not spare_long
+    assert bytes(second.view()) == data == b"".join(second.pieces()) == second.reader()[0:1_000_000]
+    assert second.reader().find(b"secret") == -1
+    assert second.sha256() == hashlib.sha256(data).hexdigest()
+    assert second.fileno() == descriptor, "the same one again"
+    assert os.fstat(descriptor).st_size == 100_000 and os.pread(descriptor, 1_000_000, 0) == data
+    second.append(b"more")
+    assert os.pread(second.fileno(), 1_000_000, 0) == data + b"more"
+    second.close()
+    assert not spare_long, "not said to be free"
+
+
+@pytest.mark.parametrize("how", ["lent", "mapped", "file", "long"])
+def test_what_somebody_may_still_read_or_is_too_large_is_not_used_again(
+    spare_long: list[tuple[int, int]], how: str
+) -> None:
+    data = bytes(3_000_000 if how == "long" else 100_000)
+    store = PartStore(Purse(0, len(data)), Limits()) if how == "file" else PartStore(Purse(len(data), 0), Limits())
+    store.append(data)
+    descriptor = store.fileno()
+    if how == "lent":
+        store.lend()
+    view = memoryview(store.view()) if how == "mapped" else None
+    store.recycle()
+    store.close()
+    assert not spare_long
+    with pytest.raises(OSError):
+        os.fstat(descriptor)
+    del view
+
+
+def test_only_so_many_bytes_are_kept(spare_long: list[tuple[int, int]]) -> None:
+    stores = [long_store(bytes(1_500_000)) for _ in range(12)] + [long_store(bytes(70_000)) for _ in range(40)]
+    for store in stores:
+        store.recycle()
+        store.close()
+    assert sum(size for _, size in spare_long) <= store_module._SPARE_BYTES
+    assert 0 < len(spare_long) <= store_module._SPARE_MOST

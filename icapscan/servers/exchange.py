@@ -328,6 +328,7 @@ class ScanExchange(CopyingExchange):
         if scan is not None and bodies is not None and self._may_be_known and scan.spotless and not self._opened:
             self._mark, known = bodies.recall_stored(scan.store, self._subject)
             if known:
+                scan.store.recycle()  # no engine and no decoder has it yet
                 return self._known_clean(within_preview, trailers)
         return self._end(trailers, within_preview)
 

@@ -222,6 +222,8 @@ def test_d109_no_descriptor_or_disk_is_an_error_and_passes(monkeypatch: pytest.M
     with Live(limits=limits, mistakes_expected=True) as live, live.bystander():
         with monkeypatch.context() as patch:
             patch.setattr(os, "memfd_create", broken)
+            patch.setattr("icapscan.store._spare", [])
+            patch.setattr("icapscan.store._spare_long", [])
             with live.connect() as peer:
                 answer = peer.ask(respmod(chunked(bytes(5000))))
                 assert answer.status in (500, 503)
