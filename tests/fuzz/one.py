@@ -12,10 +12,12 @@ import hashlib
 import json
 import os
 import resource
+import signal
 import sys
 import time
 import traceback
 from pathlib import Path
+from typing import NoReturn
 
 import atheris
 
@@ -27,8 +29,10 @@ with atheris.instrument_imports(include=["icapscan.unwrap"]):
 
 CPU_MOST = 20.0
 """Seconds of processor time for one input, its splits and comparisons included; a few thousand times the usual."""
-PATIENCE = 300
-"""Seconds after which one input counts as a hang."""
+PATIENCE = 120.0
+"""Seconds of processor time after which one input counts as a hang: while this process is stopped none pass."""
+STUCK = 4 * 3600
+"""The same by the clock, for what hangs in a library or waits for something, pauses included."""
 MEMORY_MOST = 1024
 """MiB of resident memory; instrumented, the interpreter and all decoders take about a tenth of that."""
 PAUSE = 5.0
@@ -49,10 +53,13 @@ class Meter:
         self.awake = 0.0
         self.slowest = 0.0
         self.crashes: dict[str, str] = {}
+        self._now = b""
         self._last = self._saved = time.monotonic()
 
     def __call__(self, data: bytes) -> None:
         begun = time.process_time()
+        self._now = data
+        signal.setitimer(signal.ITIMER_PROF, PATIENCE)
         try:
             self.target.check(data)
         except Exception as error:
@@ -74,6 +81,14 @@ class Meter:
             self.save()
             sys.stderr.flush()
             os._exit(0)
+
+    def hangs(self, *_: object) -> NoReturn:
+        """The input at work takes too long."""
+        traceback.print_stack()
+        self._caught(AssertionError("one input hangs"), self._now)
+        self.save()
+        sys.stderr.flush()
+        os._exit(70)
 
     def _caught(self, error: Exception, data: bytes) -> None:
         """Save the input, once for each place that raised."""
@@ -121,10 +136,11 @@ def main() -> None:
         children.CHILDREN_MAX = 0  # so that what would start one is told as a failure, as it is when there are too many
     meter = Meter(target, folder, given.seconds, given.runs)
     atexit.register(meter.save)
+    signal.signal(signal.SIGPROF, meter.hangs)
     arguments = [
         sys.argv[0], str(folder / "corpus"), str(folder / "seeds"),
         f"-artifact_prefix={folder / 'crashes'}/", f"-max_len={target.longest}", f"-rss_limit_mb={MEMORY_MOST}",
-        f"-timeout={PATIENCE}", f"-seed={given.seed}", "-report_slow_units=1000",
+        f"-timeout={STUCK}", f"-seed={given.seed}", "-report_slow_units=1000",
     ]  # fmt: skip
 
     if target.words:
