@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import bounds
 from benchmarks.bodies import NONCE, Body, Sample, compose
 from benchmarks.histogram import SUB_BITS, Histogram, merged, middle_ns
-from benchmarks.load import MARKER
+from benchmarks.load import MARKER, Load
 from benchmarks.report import lines
 from benchmarks.results import Figure, Measured, Round, read, save
 from benchmarks.rows import KIB, Check, Kind, Row, rows, size_name
@@ -172,6 +173,28 @@ def test_a_file_of_results_and_its_table(tmp_path: Path) -> None:
     table = markdown(path).splitlines()
     assert len(table) == 3
     assert table[2].startswith("| echo, 4 KiB, copy | c-icap | 60.0 1/s |")
+
+
+def figure(rate: float, server: float, clamd: float, load: float) -> Figure:
+    """One second at ``rate``, with microseconds for each answer."""
+    empty = Histogram(0, 0, 0, [])
+    made = Load(
+        int(rate), 1.0, 0, rate, 0, int(rate), 0, 0, 0, 0, 0, 0, 0, 0, empty, empty, rate * load / 1e6, 0.0, {}, 0, ""
+    )
+    return Figure(rate, "1/s", made, server, clamd)
+
+
+def test_what_a_row_could_reach_if_our_server_cost_nothing() -> None:
+    assert bounds.bound(bounds.Cost(300, 300, 20), bounds.Cost(200, 350, 10)) == pytest.approx(560 / 320)
+    assert bounds.bound(bounds.Cost(300, 0, 0), bounds.Cost(200, 0, 0)) == float("inf")
+    row = measured([1.0], [1.0]).row
+    rounds = [
+        Round({Name.CICAP.value: figure(2000, 200, 350, 10), Name.OURS.value: figure(1500, ours, 300, 20)})
+        for ours in (900.0, 300.0, 320.0)
+    ]
+    (line,) = bounds.lines(Measured(row, rounds))
+    assert line[:2] == ["echo, 4 KiB, copy", "c-icap"]
+    assert line[2:4] + line[5:] == ["200", "350", "320", "300", "20", "0.75", "1.75", "2"]
 
 
 @pytest.mark.parametrize(("size", "name"), [(200, "200 B"), (4096, "4 KiB"), (1 << 20, "1 MiB"), (10**7, "10 MB")])
