@@ -13,22 +13,14 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from benchmarks.report import best_peer
 from benchmarks.results import Figure, Measured, read
 from benchmarks.rows import Kind
+from benchmarks.table import joined
 
 HEADS = (
-    "row",
-    "peer",
-    "peer's server",
-    "its clamd",
-    "ours",
-    "server",
-    "clamd",
-    "load",
-    "ratio",
-    "at no cost",
-    "target",
-)
+    "row", "peer", "peer's server", "its clamd", "ours", "server", "clamd", "load", "ratio", "at no cost", "target",
+)  # fmt: skip
 LEFT = {0, 1, 4}
 
 
@@ -45,7 +37,7 @@ class Cost(Struct, frozen=True):
 
     @classmethod
     def of(cls, figures: Iterable[Figure]) -> Cost:
-        """Of all rounds of one side; raises `statistics.StatisticsError` where there are none."""
+        """Of all rounds of one side; nothing where none was loaded."""
         costs = [
             (one.server_us, one.clamd_us, one.load.cpu_share * 1e6 / one.value)
             for one in figures
@@ -68,10 +60,8 @@ def lines(measured: Measured) -> Iterator[list[str]]:
     for check in row.checks:
         if check.lower or check.target is None:
             continue
-        ours = Cost.of(one.figures[check.ours] for one in measured.rounds)
-        known = [name for name in check.peers if all(name in one.figures for one in measured.rounds)]
-        best = max(known, key=lambda name: statistics.median(one.figures[name].value for one in measured.rounds))
-        peer = Cost.of(one.figures[best] for one in measured.rounds)
+        best = best_peer(measured, check)
+        ours, peer = Cost.of(measured.figures(check.ours)), Cost.of(measured.figures(best))
         numbers = [f"{one:,.0f}" for one in (ours.server, ours.clamd, ours.load)]
         yield [
             row.name, best, f"{peer.server:,.0f}", f"{peer.clamd:,.0f}", check.ours, *numbers,
@@ -81,9 +71,7 @@ def lines(measured: Measured) -> Iterator[list[str]]:
 
 def markdown(path: Path) -> str:
     """The table of the run saved in ``path``. Raises `msgspec.ValidationError` for another kind of file."""
-    rules = ["---" if at in LEFT else "--:" for at in range(len(HEADS))]
-    table = [list(HEADS), rules, *(line for one in read(path).rows for line in lines(one))]
-    return "\n".join("| " + " | ".join(line) + " |" for line in table)
+    return joined(HEADS, LEFT, (line for one in read(path).rows for line in lines(one)))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from benchmarks.report import lines
@@ -17,10 +18,13 @@ LEFT = {0, 1, 6}
 
 def markdown(path: Path) -> str:
     """The table of the run saved in ``path``. Raises `msgspec.ValidationError` for another kind of file."""
-    saved = read(path)
-    rules = ["---" if at in LEFT else "--:" for at in range(len(HEADS))]
-    table = [list(HEADS), rules, *(line for one in saved.rows for line in lines(one))]
-    return "\n".join("| " + " | ".join(line) + " |" for line in table)
+    return joined(HEADS, LEFT, (line for one in read(path).rows for line in lines(one)))
+
+
+def joined(heads: Sequence[str], left: set[int], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; ``left`` are the columns of words, the others are numbers."""
+    rules = ["---" if at in left else "--:" for at in range(len(heads))]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (heads, rules, *rows))
 
 
 if __name__ == "__main__":
