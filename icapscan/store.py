@@ -58,7 +58,7 @@ class PartStore:
 
     __slots__ = (
         "_allocated", "_charged", "_chunks", "_fd", "_folder", "_lent", "_limits", "_mapped", "_purse", "_recycled",
-        "_sha256", "_tier", "size",
+        "_sha256", "_tier", "glimpse", "size",
     )  # fmt: skip
 
     def __init__(self, purse: Purse, limits: Limits, folder: str | None = None) -> None:
@@ -75,6 +75,8 @@ class PartStore:
         self._mapped: mmap.mmap | None = None
         self._charged = 0
         self._sha256: str | None = None
+        self.glimpse: tuple[int, int] | None = None
+        """What the verdict cache knows it by at a glance: its size then, and a checksum of places in it."""
         self.size = 0
 
     @classmethod

@@ -336,7 +336,10 @@ class CachedEngine:
 
 def glimpse_of(store: PartStore) -> Glimpse:
     """What can be said of a part without reading it all: equal parts have equal glimpses, others mostly not."""
-    return store.size, _glimpse(store.reader(), store.size)
+    known = store.glimpse
+    if known is None or known[0] != store.size:  # a store only grows
+        known = store.glimpse = (store.size, _glimpse(store.reader(), store.size))
+    return known
 
 
 def _glimpse(data: bytes | PartReader, size: int) -> int:

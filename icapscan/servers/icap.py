@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import itertools
 import socket
 import struct
 import time
@@ -72,17 +73,16 @@ def _gathered(events: list[Event]) -> Iterator[Event]:
 
     One copy costs less than what each of them costs further on: a write to the store and a step of every decoder.
     """
-    run: list[bytes | memoryview] = []
-    for event in events:
-        if type(event) is BodyChunk:
-            run.append(event.data)
+    for of_body, run in itertools.groupby(events, _is_chunk):
+        if not of_body:
+            yield from run
             continue
-        if run:
-            yield BodyChunk(run[0] if len(run) == 1 else b"".join(run))
-            run = []
-        yield event
-    if run:
-        yield BodyChunk(run[0] if len(run) == 1 else b"".join(run))
+        pieces = [cast(BodyChunk, event).data for event in run]
+        yield BodyChunk(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+
+
+def _is_chunk(event: Event) -> bool:
+    return type(event) is BodyChunk
 
 
 class Shared:
