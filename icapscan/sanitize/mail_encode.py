@@ -9,7 +9,7 @@ import pybase64
 from msgspec import Struct
 
 from icapscan.unwrap.mime_entity import Encoding
-from icapscan.unwrap.transfer import Base64Reading, Doubt, Identity, QuotedPrintable, Transfer, base64
+from icapscan.unwrap.transfer import Base64Reading, Identity, QuotedPrintable, Transfer, base64
 
 LINE = 76
 """Characters of an encoded line (RFC 2045 6.7 and 6.8)."""
@@ -54,14 +54,13 @@ def encoded(
 def decoded(body: bytes, encoding: Encoding, text: bool = False) -> bytes | None:
     """The body as a strict reader sees it, None where readers do not agree or we cannot write that encoding.
 
-    ``text``: as the walker has it, lower case in quoted-printable is no doubt in a text.
+    ``text``: as the walker has it, some doubts are none in a text.
     """
-    transfer = _transfer(encoding)
+    transfer = _transfer(encoding, text)
     if transfer is None:
         return None
     data = transfer.feed(body) + transfer.finish()
-    doubts = transfer.doubts - {Doubt.LOWER_CASE} if text else transfer.doubts
-    return None if doubts else data
+    return None if transfer.doubts else data
 
 
 def decoded_start(body: bytes, encoding: Encoding) -> bytes:
@@ -70,11 +69,11 @@ def decoded_start(body: bytes, encoding: Encoding) -> bytes:
     return transfer.feed(body) if transfer is not None else b""
 
 
-def _transfer(encoding: Encoding) -> Transfer | None:
+def _transfer(encoding: Encoding, text: bool = False) -> Transfer | None:
     if encoding is Encoding.BASE64:
         return base64(Base64Reading.LENIENT)
     if encoding is Encoding.QUOTED_PRINTABLE:
-        return QuotedPrintable()
+        return QuotedPrintable(text=text)
     return Identity() if encoding is Encoding.IDENTITY else None
 
 

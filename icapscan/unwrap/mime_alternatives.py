@@ -65,6 +65,8 @@ _CHOICES: dict[AnyDoubt, tuple[dict[str, object], ...]] = {
     ),
     Doubt.SOFT_CR: ({"quoted": QuotedReading.ANY_LINE_END},),
     Doubt.LOWER_CASE: ({"quoted": QuotedReading.DROP_ALL},),
+    Doubt.SOFT_BLANKS: ({"quoted": QuotedReading.LITERAL_BLANKS},),
+    Doubt.TRAILING_BLANKS: ({"quoted": QuotedReading.STRIP_BLANKS},),
 }
 """What to try for a doubt: fields of a `Variation`."""
 

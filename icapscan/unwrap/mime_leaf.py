@@ -26,8 +26,8 @@ class Leaf:
     """One body part whose content is handed on decoded: a leaf, or a container that the walker opens in turn."""
 
     __slots__ = (
-        "_begun", "_closing", "_described", "_failure", "_guess", "_held", "_key", "_raw", "_raw_size", "_reading",
-        "_small", "_tail", "_transfer",
+        "_begun", "_closing", "_described", "_failure", "_guess", "_held", "_is_text", "_key", "_raw", "_raw_size",
+        "_reading", "_small", "_tail", "_transfer",
     )  # fmt: skip
 
     def __init__(
@@ -39,7 +39,8 @@ class Leaf:
         self._failure = failure or _unscannable(described)
         reading.encodings = max(reading.encodings, len(described.encodings))
         encoding = encoding_of(reading.variation, described)
-        self._transfer = _transfer(encoding, reading.variation)
+        self._is_text = described.media_type.startswith("text/") or described.is_container
+        self._transfer = _transfer(encoding, reading.variation, self._is_text)
         # What does not decode in such a reading only shows that it is not the right one.
         self._guess = encoding in described.guessed or reading.variation.header_end is not HeaderEnd.EMPTY_LINE
         # Text and nested structure that every reader sees alike, until it turns out to be large.
@@ -96,9 +97,7 @@ class Leaf:
 
     def _judge(self, doubts: set[Doubt]) -> None:
         """Note what is odd in the encoded bytes; some of it no reader can decode for sure."""
-        text = self._described.media_type.startswith("text/") or self._described.is_container
-        if text:
-            doubts.discard(Doubt.LOWER_CASE)
+        text = self._is_text
         for doubt in doubts:
             self._reading.doubt(doubt, self._key)
         if self._failure is not None or self._guess:
@@ -157,11 +156,11 @@ def _unscannable(described: Entity) -> tuple[Reason, str] | None:
     return None
 
 
-def _transfer(encoding: Encoding, variation: Variation) -> Transfer:
+def _transfer(encoding: Encoding, variation: Variation, text: bool) -> Transfer:
     if encoding is Encoding.BASE64:
         return base64(variation.base64)
     if encoding is Encoding.QUOTED_PRINTABLE:
-        return QuotedPrintable(variation.quoted)
+        return QuotedPrintable(variation.quoted, text)
     if encoding is Encoding.UUENCODE:
         return Uuencode()
     return Identity()  # yEnc and BinHex say where they begin, and are found in the text

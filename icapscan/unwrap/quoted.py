@@ -26,7 +26,7 @@ class QuotedDecoder:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._stream = QuotedPrintable()
+        self._stream = QuotedPrintable(text=True)
         self._begun = False
         self._ended = False
 

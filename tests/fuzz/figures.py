@@ -44,6 +44,12 @@ def added(before: Figures | None, now: Figures) -> Figures:
     return total
 
 
+def seconds(path: Path) -> dict[str, float]:
+    """How long each target of this file ran in all its runs."""
+    before: dict[str, Figures] = json.loads(path.read_text()) if path.exists() else {}
+    return {name: one["seconds"] for name, one in before.items()}
+
+
 def save(path: Path, told: list[Figures]) -> None:
     """Add the figures of a run to those in the file."""
     before: dict[str, Figures] = json.loads(path.read_text()) if path.exists() else {}

@@ -40,7 +40,7 @@ class Job:
         self.target = target
         self.folder = folder / target.name
         self.log = self.folder / "log"
-        self.stopped = False
+        self.stopped = self.killed = False
         (self.folder / "stats.json").unlink(missing_ok=True)
         arguments = [sys.executable, "-m", "tests.fuzz.one", target.name, str(self.folder)]
         arguments += ["--seconds", str(seconds), "--runs", str(runs), "--seed", str(seed)]
@@ -57,6 +57,13 @@ class Job:
             self.process.send_signal(signal.SIGSTOP if wanted else signal.SIGCONT)
             self.stopped = wanted
 
+    def kill(self) -> None:
+        """End it; what it did so far still counts."""
+        if self.process.poll() is None:
+            self.killed = True
+            self.process.kill()
+            self.process.wait()
+
     def figures(self) -> dict[str, Any]:
         """What it did; a process that ended by itself where it should not counts as a crash."""
         log = self.log.read_text("utf-8", "replace")
@@ -67,7 +74,7 @@ class Job:
         status = _STATUS.findall(log)
         told["coverage"], told["features"], told["inputs"] = map(int, status[-1][1:]) if status else (0, 0, 0)
         told["invariant"] = self.target.invariant
-        if self.process.returncode:
+        if self.process.returncode and not self.killed:
             ends = _ENDS.findall(log)
             why = next((one or other for one, other in ends), "") or log.strip().rpartition("\n")[2]
             told["crashes"]["process"] = f"exit status {self.process.returncode}: {why[:200]}"
@@ -95,6 +102,7 @@ def run(
     folder: Path,
     *,
     seconds: float = 0,
+    until: float = 0,
     runs: int = 0,
     jobs: int = 2,
     seed: int = 1,
@@ -103,8 +111,15 @@ def run(
 ) -> list[dict[str, Any]]:
     """Run these targets, ``jobs`` at a time; their figures in the same order. All processes are dead at the end.
 
-    The figures of each are added to those in the folder as soon as it is done.
+    With ``until``, each for the seconds that it lacks to that many in all runs of this folder, and not at all where it
+    lacks none. The figures of each are added to those in the folder as soon as it is done, or when this is interrupted.
     """
+    sums = folder / "figures.json"
+    lengths = dict.fromkeys((target.name for target in targets), seconds)
+    if until:
+        done = fuzz_figures.seconds(sums)
+        lengths = {name: until - done.get(name, 0) for name in lengths}
+        targets = [target for target in targets if lengths[target.name] >= 1]
     waiting, working, figures = list(targets), list[Job](), dict[str, dict[str, Any]]()
     try:
         while waiting or working:
@@ -112,18 +127,19 @@ def run(
             while waiting and len(working) < jobs and not pause:
                 target = waiting.pop(0)
                 prepare(target, folder, corpus)
-                working.append(Job(target, folder, seconds, runs // 20 if target.children else runs, seed))
+                working.append(Job(target, folder, lengths[target.name], runs // 20 if target.children else runs, seed))
             for job in working:
                 job.pause(pause)
                 if job.process.poll() is not None:
                     figures[job.target.name] = job.figures()
-                    fuzz_figures.save(folder / "figures.json", [figures[job.target.name]])
+                    fuzz_figures.save(sums, [figures[job.target.name]])
             working = [job for job in working if job.target.name not in figures]
             time.sleep(_POLL)
     finally:
         for job in working:
-            job.process.kill()
-            job.process.wait()
+            job.kill()
+            if job.target.name not in figures:
+                fuzz_figures.save(sums, [job.figures()])
     return [figures[target.name] for target in targets]
 
 
@@ -140,6 +156,7 @@ def main() -> int:
     )
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(TARGETS)}; without one: all")
     parser.add_argument("--seconds", type=float, default=20, help="for each target")
+    parser.add_argument("--until", type=float, default=0, help="as long as each lacks to that many seconds in all")
     parser.add_argument("--runs", type=int, default=0, help="inputs for each target, instead of a time")
     parser.add_argument("--jobs", type=int, default=2, help="targets at the same time")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the mutations")
@@ -150,9 +167,10 @@ def main() -> int:
     if unknown:
         parser.error(f"there is no target {', '.join(sorted(unknown))}")
     targets = [TARGETS[name] for name in given.targets or TARGETS]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was done so far is added up
     figures = run(
-        targets, given.folder, seconds=0 if given.runs else given.seconds, runs=given.runs, jobs=given.jobs,
-        seed=given.seed,
+        targets, given.folder, seconds=0 if given.runs else given.seconds, until=given.until, runs=given.runs,
+        jobs=given.jobs, seed=given.seed,
         corpus=corpus_or_none(), pause_while=given.pause_while,
     )  # fmt: skip
     console = Console(width=130)

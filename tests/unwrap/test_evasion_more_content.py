@@ -104,6 +104,28 @@ def test_evasion_40_lines_without_end() -> None:
     infected(attached(escaped() + b" ", b"quoted-printable"), "message/rfc822")
 
 
+@pytest.mark.parametrize("blank", [b" ", b"\t", b" \t ", b" " * 900])
+@pytest.mark.parametrize("end", [b"\r\n", b"\n"])
+def test_evasion_40_blanks_before_a_line_end_in_every_reading(blank: bytes, end: bytes) -> None:
+    """Readers delete them, as they should, or do not; for some an ``=`` before them is no soft line break."""
+    payload = end.join([EICAR[:20], EICAR[20:40] + b"=", EICAR[40:]])
+    spaced = payload.replace(end, blank + end)
+    for body in (b"%s\r\n" % spaced, b"%s%s" % (spaced, blank)):
+        parts = unpack(attached(body.replace(b"=" + blank, b"=3D" + blank), b"quoted-printable"))
+        assert parts.holding(payload) and parts.holding(spaced)
+        parts = unpack(attached(body, b"quoted-printable"))
+        assert parts.holding(spaced)  # the "=" is no soft line break
+        assert parts.holding(spaced.replace(b"=" + blank + end, b""))
+        assert parts.holding(payload.replace(b"=" + end, b""))  # nor is anything else what was sent
+
+
+def test_evasion_40_blanks_in_texts_are_no_doubt() -> None:
+    """Texts have them by mistake: there the reading with them is enough, and the skeleton goes to clamd."""
+    line = b"Content-Transfer-Encoding: quoted-printable\r\n"
+    text = mail(multipart(part(b"one \r\ntwo =3D \r\n", type=b"Content-Type: text/plain\r\n", encoding=line)))
+    assert not unpack(text).kinds
+
+
 @pytest.mark.parametrize("label", [b"", b"7bit", b"8bit", b"binary", b"quoted-printable", b"base64", b"x-uuencode"])
 def test_evasion_41_every_label_on_every_encoding(label: bytes) -> None:
     for body in (EICAR_BASE64, escaped(form=b"=%02X=\r\n"), uuencode(EICAR), EICAR):

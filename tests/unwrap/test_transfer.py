@@ -33,3 +33,17 @@ def test_a_reading_that_stops_raises_no_doubt_about_what_follows() -> None:
     for data in (b"QUI=QQ\n\n#\r\nUI=", b"QUI=\n#Q", b"#QUI=-"):
         for reading in (Base64Reading.STOP_AT_PADDING, Base64Reading.STOP_AT_JUNK):
             assert told(base64(reading), data, 1) == told(base64(reading), data, 100)
+
+
+@pytest.mark.parametrize("blanks", [999, 1000, 1001, 1002, 3000])
+def test_blanks_at_the_end_of_a_line_are_left_out_up_to_a_number(blanks: int) -> None:
+    run = b" \t" * (blanks // 2) + b" " * (blanks % 2)
+    data = b"a" + run + b"\r\nb=" + run + b"\nc" + run
+    kept = run if blanks > 1000 else b""
+    assert told(QuotedPrintable(QuotedReading.STRIP_BLANKS), data, 7)[0] == b"a" + kept + b"\r\nb" + (
+        b"=" + kept + b"\nc" + kept if kept else b"c"
+    )
+    for size in (1, 2, 700, 1001):
+        assert told(QuotedPrintable(QuotedReading.STRIP_BLANKS), data, size) == told(
+            QuotedPrintable(QuotedReading.STRIP_BLANKS), data, len(data)
+        )
