@@ -23,7 +23,7 @@ FOUND_MAX = 200_000
 _CHUNK = 64 * 1024
 _STEP = 4096
 """Elements between two looks at the clock."""
-_TAG = re.compile(rb"<(?:[^<>\"']++|\"[^\"]*+\"|'[^']*+')*+>")
+_TAG = re.compile(rb"<[^<>\"']*+(?:(?:\"[^\"]*+\"|'[^']*+')[^<>\"']*+)*>")
 _DECLARED = re.compile(rb"^\s*<\?xml[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._\-]{1,40})[\"'][^>]*\?>")
 RELATIONSHIPS = "/relationships"
 """How the namespace of attributes that name a relationship ends, in both variants of the standard."""

@@ -34,7 +34,7 @@ _ARMOR_END = re.compile(rb"\n=|-")
 """The checksum, or the last line."""
 _LAST_LINE = re.compile(rb"=(?=\r?\n)")
 _BLANKS = re.compile(rb"[ \t]+")
-_UU_LINES = re.compile(rb"(?:[ -`]{0,90}\r?\n)*+")
+_UU_LINES = re.compile(rb"(?:[ -`]{0,90}\r?\n)*")
 _UU_END = re.compile(rb"end[ \t]{0,90}(?:\r?\n|\Z)", re.I)
 _UU_LINE_MAX = 100
 _LINE_MAX = 2 * KIB
@@ -318,11 +318,14 @@ class SpelledSink:
         return found.start(), found.start(), True
 
     def feed(self, data: bytes) -> Iterator[PartEvent]:
-        data = self._pending + data
         # the last one may go on
-        cut = len(data) & ~3
-        if self._kind is Kind.NUMBERS and len(data) - data.rfind(b",") < _STEP:
-            cut = max(data.rfind(b","), 0)
+        if self._kind is Kind.NUMBERS:
+            data = self._pending + data
+            comma = data.rfind(b",")
+            cut = max(comma, 0) if len(data) - comma < _STEP else len(data)
+        else:
+            data = self._pending + data.translate(None, b"\\xX")
+            cut = len(data) & ~1
         self._pending = data[cut:]
         return self._part.give(self._bytes(data[:cut]))
 
@@ -331,11 +334,11 @@ class SpelledSink:
         yield from self._part.close()
 
     def _bytes(self, text: bytes) -> bytes:
+        """Whole numbers, or digits; half a byte is none."""
         if self._kind is Kind.NUMBERS:
             numbers = (int(one[2:], 16) if one[:2] in (b"0x", b"0X") else int(one) for one in _NUMBER.findall(text))
             return bytes(number & 255 for number in numbers)
-        digits = text.translate(None, b"\\xX") if self._kind is Kind.ESCAPES else text
-        return binascii.unhexlify(digits[: len(digits) & ~1])
+        return binascii.unhexlify(text[: len(text) & ~1])
 
 
 class UriSink:

@@ -66,8 +66,9 @@ _KNOWN = re.compile(
     rb"|x-[a-z-]{3,40}|content-(?:type|transfer-encoding|disposition|id|location))[ \t]*:",
     re.I | re.M,
 )
-_CLEAN = re.compile(rb"(?:[!-9;-~]++:[^\n\r]*+\r?\n(?:[ \t]++[^\s][^\n\r]*+\r?\n)*+)*+(?:\r?\n)?+")
-"""A header that leaves no doubt about its lines, as almost every one is."""
+_CLEAN = re.compile(rb"(?:[!-9;-~]++:[^\n\r]*+\r?\n(?:[ \t]++[^\s][^\n\r]*+\r?\n)*)*(?:\r?\n)?")
+"""A header that leaves no doubt about its lines, as almost every one is. Possessive are single characters only:
+Python 3.11 takes a possessive group for matched where its last round was broken off."""
 _SUSPECT = re.compile(rb"(?<![\n:])content[- \t\n_]|content(?!-[a-z0-9-]{2,40}[ \t]*[:;]|[a-z])")
 """The name of a MIME field that stands at no start of a line, or has no colon behind it."""
 _ODD = bytes(code for code in range(256) if (code < 32 and code not in b"\t\n\r") or code > 126)

@@ -37,7 +37,7 @@ _TAGS = re.compile(
     rb"macrosheet|event-listener|script|Override|Default|object|object-ole|plugin|applet|frame|Cell)"
     rb"(?=[\s/>])"
 )
-_REST = re.compile(rb"((?:[^<>\"']++|\"[^\"]*+\"|'[^']*+')*+)>([^<]{0,2048})")
+_REST = re.compile(rb"([^<>\"']*+(?:(?:\"[^\"]*+\"|'[^']*+')[^<>\"']*+)*)>([^<]{0,2048})")
 """The attributes of a tag, and the text behind it."""
 _MARKS = (
     b"instrText", b"fldSimple", b"Relationship", b"ddeLink", b":dde-", b"macrosheet", b":event-listener", b":script",

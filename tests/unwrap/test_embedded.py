@@ -226,3 +226,10 @@ def test_dull_bytes_hide_nothing_behind_them() -> None:
     for dull in (b"A" * 400, b"A" * 5000, b"A" * 43_688, b"0123456789abcdef" * 25):
         parts = unpack(PROSE + b'x = "' + dull + b64encode(EICAR * 9) + b'";\n').parts
         assert any(data.endswith(EICAR * 9) for data in parts.values())
+
+
+def test_half_a_byte_that_a_script_spells_goes_on_in_the_next_piece() -> None:
+    program = b"MZ" + DATA[:300]
+    spelled = b"".join(b"\\x%02x" % code for code in program) + b"\\x414" * 40_000
+    text = b"createObjectURL(x); x = '" + spelled + b"';\n"
+    assert program + bytes.fromhex("414" * 40_000) in unpack(text).parts.values()
