@@ -28,13 +28,14 @@ from icapscan.errors import IcapscanError
 from icapscan.findings import Verdict
 from icapscan.pipeline import Scanner, Subject
 from icapscan.servers import replies
-from icapscan.servers.exchange import Exchange, FixedExchange, open_exchange
+from icapscan.servers.exchange import Exchange, FixedExchange
 from icapscan.servers.generation import Generation
 from icapscan.servers.istag import istag
 from icapscan.servers.notifying import Notifiers
 from icapscan.servers.pages import page_maker
 from icapscan.servers.record import Observer
 from icapscan.servers.replies import Reply
+from icapscan.servers.scan_exchange import open_exchange
 from icapscan.servers.settings import Settings
 from icapscan.servers.transaction import Transaction
 from icapscan.store import PartStore, Purse

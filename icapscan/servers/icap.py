@@ -15,18 +15,16 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, cast
 
-from msgspec.structs import replace
-
 from icapscan.servers import replies
-from icapscan.servers.exchange import Concluded, Exchange, FixedExchange, Later, Outcome, open_exchange
-from icapscan.servers.generation import Generation
+from icapscan.servers.exchange import Concluded, Exchange, FixedExchange, Later, Outcome
+from icapscan.servers.outbox import Outbox
 from icapscan.servers.pacing import Pacer
 from icapscan.servers.patience import Overdue, deadline
-from icapscan.servers.record import Observer
 from icapscan.servers.replies import Reply
+from icapscan.servers.scan_exchange import open_exchange
+from icapscan.servers.shared import Shared
 from icapscan.servers.transaction import Transaction
 from icapscan.store import PartStore
-from icapscan.wire.fields import Fields
 from icapscan.wire.icap import PLAIN_END, Bytes, IcapConnection
 from icapscan.wire.icap_events import (
     BodyChunk,
@@ -38,13 +36,10 @@ from icapscan.wire.icap_events import (
     PeerClosed,
     PreviewEnd,
     RequestHead,
-    Trailer,
     Whole,
 )
 from icapscan.wire.icap_states import Role, State
 
-WRITE_BUFFER_HIGH = 256 * 1024
-"""Unsent bytes above which a client counts as a slow reader."""
 BACKLOG_HIGH = 256 * 1024
 """Read-ahead of a pipelining client above which its socket is not read."""
 REQUESTS_AT_A_TIME = 32
@@ -62,12 +57,6 @@ _OPTIONS = Reply(200, "options")
 _OF_A_BODY = (BodyChunk, BodyEnd, PreviewEnd)
 
 
-def _end_of(reply: Reply) -> BodyEnd:
-    if reply.original_from is not None:
-        return BodyEnd(trailers=reply.trailers, use_original_body=reply.original_from)
-    return BodyEnd(trailers=reply.trailers) if reply.trailers else PLAIN_END
-
-
 def _gathered(events: list[Event]) -> Iterator[Event]:
     """The same with neighbouring chunks of a body as one.
 
@@ -83,50 +72,6 @@ def _gathered(events: list[Event]) -> Iterator[Event]:
 
 def _is_chunk(event: Event) -> bool:
     return type(event) is BodyChunk
-
-
-class Shared:
-    """What all connections of a worker have in common."""
-
-    __slots__ = (
-        "connections",
-        "count_changed",
-        "draining",
-        "generation",
-        "limit",
-        "observer",
-        "on_error",
-        "surplus",
-        "waiting",
-    )
-
-    def __init__(
-        self, generation: Generation, observer: Observer, limit: int, on_error: Callable[[str, BaseException], None]
-    ) -> None:
-        self.generation = generation
-        self.observer = observer
-        self.limit = limit
-        """Connections that this worker serves at a time."""
-        self.on_error = on_error
-        """Told about a mistake of ours: a sentence and the exception."""
-        self.connections: set[IcapProtocol] = set()
-        self.surplus: set[IcapProtocol] = set()
-        """Connections over the limit that are being told so."""
-        self.waiting: list[IcapProtocol] = []
-        """Connections with something to send at the end of this turn of the loop."""
-        self.count_changed: Callable[[int], None] = lambda count: None
-        """Told how many connections there are whenever that changes."""
-        self.draining = False
-
-    def flush(self) -> None:
-        """Send the answers of this turn of the loop.
-
-        Together and not one by one: a client process, or a proxy with many connections, is then woken once for all of
-        them, and waking it costs more than the sending.
-        """
-        waiting, self.waiting = self.waiting, []
-        for connection in waiting:
-            connection.flush()
 
 
 class _Phase(enum.Enum):
@@ -148,6 +93,7 @@ class IcapProtocol(asyncio.Protocol):
         self._settings = settings = shared.generation.settings.server
         self._codec = IcapConnection(Role.SERVER, tolerate_bare_lf=settings.tolerate_bare_lf)
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._outbox: Outbox = cast(Outbox, None)
         self._socket: socket.socket | None = None
         self._client = ""
         self._phase = _SERVING
@@ -162,23 +108,16 @@ class IcapProtocol(asyncio.Protocol):
         self._last_byte = loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._linger_left = settings.linger_bytes
-        self._trailer = False
-        """An ICAP trailer is announced for the answer that has begun."""
         self._last = False
         """The answer in progress is the last one on this connection."""
         self._peer_done = False
         self._reading = True
-        self._unsent = b""
-        """Written in this turn of the loop, sent at its end."""
-        self._blocked = False
-        self._blocked_since = 0.0
-        self._unblocked: asyncio.Future[None] | None = None
 
     # What asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH)
+        self._outbox = Outbox(self._loop, self._shared.turn, self._transport)
         self._socket = transport.get_extra_info("socket")
         peer = transport.get_extra_info("peername")
         self._client = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "local"
@@ -222,7 +161,7 @@ class IcapProtocol(asyncio.Protocol):
             self._transport.pause_reading()
 
     def _resume_reading(self) -> None:
-        if not self._reading and not self._blocked and self._codec.backlog <= BACKLOG_HIGH:
+        if not self._reading and not self._outbox.blocked and self._codec.backlog <= BACKLOG_HIGH:
             self._reading = True
             self._transport.resume_reading()
 
@@ -263,17 +202,14 @@ class IcapProtocol(asyncio.Protocol):
             self._end_transaction(None, "The client went away.")
 
     def pause_writing(self) -> None:
-        self._blocked = True
-        self._blocked_since = self._loop.time()
+        self._outbox.block()
         self._pause_reading()  # else answers would pile up for as long as requests come
         self._watch()
 
     def resume_writing(self) -> None:
-        self._blocked = False
+        self._outbox.unblock()
         if self._phase is _SERVING:
             self._resume_reading()
-        if self._unblocked is not None and not self._unblocked.done():
-            self._unblocked.set_result(None)
         if self._phase is _SERVING and self._task is None:
             self._pump([])
 
@@ -293,7 +229,7 @@ class IcapProtocol(asyncio.Protocol):
                     if self._phase is not _SERVING:
                         return
                     self._on_event(event)
-                if not self._may_resume or self._task is not None or self._blocked:
+                if not self._may_resume or self._task is not None or self._outbox.blocked:
                     break
                 turns += 1
                 if turns > REQUESTS_AT_A_TIME:
@@ -367,12 +303,12 @@ class IcapProtocol(asyncio.Protocol):
                 self._count_request()
                 exchange = self._exchange = open_exchange(now)
                 if exchange.delivery is not None:
-                    self._pacer = Pacer(self._loop, exchange.delivery, self)
+                    self._pacer = Pacer(exchange.delivery, now, self._codec, self._outbox, self._ends_here)
                 now.received = now.began
                 self._conclude(exchange.whole(whole.body, head.preview is not None))
         except Exception as error:
             self._mistake(error)
-        if self._timer is None or self._blocked:
+        if self._timer is None or self._outbox.blocked:
             self._watch()
 
     def _count_request(self) -> None:
@@ -414,7 +350,7 @@ class IcapProtocol(asyncio.Protocol):
         if now.head.encapsulated.has_body:
             now.body_began = self._last_byte
             if self._exchange.delivery is not None:
-                self._pacer = Pacer(self._loop, self._exchange.delivery, self)
+                self._pacer = Pacer(self._exchange.delivery, now, self._codec, self._outbox, self._ends_here)
         else:
             self._end_request(b"", now.head.preview is not None)
 
@@ -506,40 +442,19 @@ class IcapProtocol(asyncio.Protocol):
                 self._task = self._loop.create_task(self._copy(body, reply, close))
                 return
             body = whole
-        end = _end_of(reply)
-        self._write(codec.send_whole(opening, reply.heads, body, end))
+        self._write(codec.send_whole(opening, reply.heads, body, reply.body_end))
         self._end_answer(reply, close)
 
     def _closes(self, reply: Reply) -> bool:
         """Whether the connection ends with this answer."""
-        state, now = self._codec.request_state, self._now
+        state = self._codec.request_state
         read = state is _DONE or state is _WAITING
-        asked = now is not None and now.head is not None and now.head.close
-        return reply.close or self._last or self._shared.draining or not read or asked
+        return reply.close or self._shared.draining or not read or self._ends_here()
 
-    # Answers that begin before the verdict (`icapscan.servers.delivery`)
-
-    def may_send(self) -> bool:
-        """No preview is under way, and the reader keeps up."""
-        early = self._codec.request_state in (State.BODY, State.DONE)
-        return early and self._phase is _SERVING and not self._blocked
-
-    def begin_answer(self, opening: Reply) -> None:
-        """The head of an answer that `_go_on_with` will end, and a first piece."""
+    def _ends_here(self) -> bool:
+        """Whether this is the last request on the connection, as the client or our settings have it."""
         now = self._now
-        assert now is not None
-        close = self._last or (now.head is not None and now.head.close)
-        head = now.stationery.head(opening.status, opening.fields, opening.heads, True, close)
-        if opening.late is not None:
-            head = replace(head, trailer=True)
-        self._trailer = head.trailer
-        self._write(self._codec.send(head, opening.heads))
-        self.go_on(cast(bytes, opening.body))
-
-    def go_on(self, piece: bytes) -> None:
-        """More of an answer that has begun."""
-        if piece:
-            self._write(self._codec.send(BodyChunk(piece)))
+        return self._last or (now is not None and now.head is not None and now.head.close)
 
     def _go_on_with(self, reply: Reply) -> None:
         """The end of an answer that has begun; a reply that does not go on with it can only cut it."""
@@ -551,25 +466,22 @@ class IcapProtocol(asyncio.Protocol):
         if isinstance(body, PartStore):
             self._task = self._loop.create_task(self._copy(body, reply, close))
             return
-        self.go_on(body or b"")
+        if body:
+            self._write(self._codec.send(BodyChunk(body)))
         self._write(self._codec.send(*self._ends_of(reply)))
         self._end_answer(reply, close)
 
     def _ends_of(self, reply: Reply) -> tuple[Event, ...]:
-        if reply.begun and self._trailer:
-            return _end_of(reply), Trailer(Fields(reply.late or b""))
-        return (_end_of(reply),)
+        if reply.begun and self._pacer is not None:
+            return self._pacer.ends_of(reply)
+        return (reply.body_end,)
 
     async def _copy(self, body: PartStore, reply: Reply, close: bool) -> None:
         """The virgin body, piece by piece, at the pace of the reader."""
         try:
             for piece in body.pieces(reply.skip):
                 self._write(self._codec.send(BodyChunk(piece)))
-                if self._blocked:
-                    self._unblocked = self._loop.create_future()
-                    await self._unblocked
-                else:
-                    await asyncio.sleep(0)  # others get their turn
+                await self._outbox.room()
             self._write(self._codec.send(*self._ends_of(reply)))
         except Exception as error:
             self._shared.on_error(f"A copy to {self._client} stopped.", error)
@@ -625,30 +537,9 @@ class IcapProtocol(asyncio.Protocol):
         self._shared.observer(now)
 
     def _write(self, pieces: list[Bytes]) -> None:
-        """In one write (PROTOCOL S18)."""
-        size = sum(map(len, pieces))
-        if size > WRITE_JOINED:
-            self.flush()
-            self._transport.writelines(pieces)
-        elif self._unsent:
-            self._unsent += b"".join(pieces)
-            if len(self._unsent) > WRITE_JOINED:
-                self.flush()
-        else:
-            self._unsent = b"".join(pieces)
-            waiting = self._shared.waiting
-            if not waiting:
-                self._loop.call_soon(self._shared.flush)
-            waiting.append(self)
+        size = self._outbox.write(pieces)
         if self._now is not None:
             self._now.bytes_out += size
-
-    def flush(self) -> None:
-        """Send what was written in this turn of the loop."""
-        unsent = self._unsent
-        if unsent:
-            self._unsent = b""
-            self._transport.write(unsent)
 
     # Ends and time limits
 
@@ -658,7 +549,7 @@ class IcapProtocol(asyncio.Protocol):
         if self._peer_done or not self._transport.can_write_eof():
             self._close_now()
             return
-        self.flush()
+        self._outbox.flush()
         self._transport.write_eof()
         if not self._reading:
             self._reading = True
@@ -674,24 +565,24 @@ class IcapProtocol(asyncio.Protocol):
     def _close_now(self, *, abort: bool = False) -> None:
         self._phase = _CLOSED
         if abort:
-            self._unsent = b""
+            self._outbox.drop()
             self._transport.abort()
         else:
-            self.flush()
+            self._outbox.flush()
             self._transport.close()
             self._set_timer(self._loop.time() + self._settings.write_timeout)
 
     def _watch(self) -> None:
         """See that a timer ends the present wait in time. A timer that is early is left alone: it looks again."""
-        if self._phase is not _SERVING or (self._now is None and self._timer is not None and not self._blocked):
+        if self._phase is not _SERVING or (self._now is None and self._timer is not None and not self._outbox.blocked):
             return  # an idle connection has a timer, and its deadline only moves away
         when = self._deadline()
         if when is not None and (self._timer is None or self._timer.when() > when[0]):
             self._set_timer(when[0])
 
     def _deadline(self) -> tuple[float, Overdue | None] | None:
-        if self._blocked:
-            return self._blocked_since + self._settings.write_timeout, None
+        if self._outbox.blocked:
+            return self._outbox.blocked_since + self._settings.write_timeout, None
         return deadline(self._codec, self._settings, self._now, self._last_byte)
 
     def _set_timer(self, when: float) -> None:
@@ -722,7 +613,3 @@ class IcapProtocol(asyncio.Protocol):
             self._pump(self._codec.forgive_final_crlf())
         else:
             self._answer_error(replies.error(408, f"The {what.value} of the request did not come in time."))
-
-
-WRITE_JOINED = 64 * 1024
-"""Up to this size pieces are joined into one buffer; above, a vectored write is cheaper than the copy."""

@@ -26,7 +26,8 @@ from icapscan.findings import Level, Verdict
 from icapscan.policy.decision import Action, Cause, Decision
 from icapscan.servers.profiles import GENERIC, Outcome, Profile, hit_lines, printable
 from icapscan.store import PartStore
-from icapscan.wire.icap_events import HttpHeads
+from icapscan.wire.icap import PLAIN_END
+from icapscan.wire.icap_events import BodyEnd, HttpHeads
 
 REASONS = {
     200: b"OK",
@@ -70,6 +71,13 @@ class Reply(Struct, frozen=True):
     """So many bytes of ``body`` are out already."""
     late: bytes | None = None
     """Field lines of an ICAP trailer. In an opening: the trailer is announced."""
+
+    @property
+    def body_end(self) -> BodyEnd:
+        """What ends its body on the wire."""
+        if self.original_from is not None:
+            return BodyEnd(trailers=self.trailers, use_original_body=self.original_from)
+        return BodyEnd(trailers=self.trailers) if self.trailers else PLAIN_END
 
 
 NO_CONTENT = Reply(204, "204")

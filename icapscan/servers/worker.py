@@ -29,12 +29,13 @@ from icapscan.servers.control import (
     open_channel,
 )
 from icapscan.servers.generation import Generation, RenderPage
-from icapscan.servers.icap import IcapProtocol, Shared
+from icapscan.servers.icap import IcapProtocol
 from icapscan.servers.late import Cut, LateAnswers
 from icapscan.servers.listen import Acceptor, tls_context
 from icapscan.servers.notifying import Notifiers
 from icapscan.servers.record import TransactionRecord
 from icapscan.servers.settings import PageSettings, Settings
+from icapscan.servers.shared import Shared
 from icapscan.store import Purse
 
 _GC_THRESHOLDS = (20_000, 20, 20)

@@ -29,13 +29,14 @@ from icapscan.pipeline import Scanner
 from icapscan.policy.settings import PolicySettings
 from icapscan.quarantine.settings import QuarantineSettings
 from icapscan.servers.generation import Generation
-from icapscan.servers.icap import IcapProtocol, Shared
+from icapscan.servers.icap import IcapProtocol
 from icapscan.servers.late import LateAnswers
 from icapscan.servers.listen import Acceptor, bind
 from icapscan.servers.notifying import Notifiers
 from icapscan.servers.pages import page_maker
 from icapscan.servers.record import TransactionRecord
 from icapscan.servers.settings import PageSettings, ServerSettings, ServiceSettings, Settings
+from icapscan.servers.shared import Shared
 from icapscan.store import Purse
 from tests.conformance.fakes import FindsEicar
 from tests.wire.samples import chunked, respmod

@@ -8,7 +8,7 @@ import pytest
 
 from icapscan.limits import Limits
 from icapscan.pipeline import Scan
-from icapscan.servers.exchange import ScanExchange
+from icapscan.servers.scan_exchange import ScanExchange
 from icapscan.store import PartStore
 from tests.conformance.fakes import CallsBack
 from tests.conformance.live import Live, Peer
@@ -120,7 +120,7 @@ def test_d96_garbage_while_a_copy_is_on_the_way() -> None:
     with Live(limits=Limits(part_in_bytes=1000)) as live, live.connect() as peer:
         body = bytes(30_000_000)
         peer.send(respmod(chunked(body, 60_000), b""))
-        live.wait(lambda: any(one._blocked for one in live.shared.connections), "the copy waits for its reader")
+        live.wait(lambda: any(one._outbox.blocked for one in live.shared.connections), "the copy waits for its reader")
         peer.send(b"\x00garbage")
         answer = peer.answer()
         assert answer.body == body
@@ -132,7 +132,7 @@ def test_s91_a_slow_reader_gets_the_whole_copy() -> None:
     with Live() as live, live.connect() as peer:
         body = bytes(range(256)) * 100_000
         peer.send(respmod(chunked(body, 60_000), b"") + respmod())
-        live.wait(lambda: any(one._blocked for one in live.shared.connections), "the copy waits for its reader")
+        live.wait(lambda: any(one._outbox.blocked for one in live.shared.connections), "the copy waits for its reader")
         answer = peer.answer()
         assert answer.body == body
         assert peer.answer().status == 204
