@@ -22,8 +22,9 @@ from icapscan.policy.facts import PartFacts
 from icapscan.policy.parts import part_facts
 from icapscan.policy.rules import Needs
 from icapscan.store import PartStore, Purse
+from icapscan.turns import STEP, Turns, Unpacking
 from icapscan.unwrap.contract import FIRST, Declared, Evidence
-from icapscan.unwrap.events import Audience, PartFailed, Waiting
+from icapscan.unwrap.events import Audience, PartFailed
 from icapscan.unwrap.formats import registry
 from icapscan.unwrap.passwords import Passwords
 from icapscan.unwrap.settings import UnwrapSettings
@@ -32,8 +33,6 @@ from icapscan.unwrap.walker import Walker
 
 PARTS_AT_ONCE = 8
 """Parts of one body that are with the engines at the same time; the others wait in line."""
-TURN = 0.005
-"""Seconds of unpacking after which other transactions get their turn."""
 
 
 class Engines(Protocol):
@@ -76,7 +75,7 @@ _STOPPED = frozenset({Reason.OVER_LIMIT, Reason.TIMEOUT, Reason.ENGINE_FAILED})
 class Scanner:
     """One generation of engines, shared by all scans that begin while it is in force."""
 
-    __slots__ = ("bodies", "children", "engines", "limits", "purse", "spool", "unwrap")
+    __slots__ = ("bodies", "engines", "limits", "purse", "spool", "turns", "unwrap")
 
     def __init__(
         self,
@@ -89,12 +88,11 @@ class Scanner:
     ) -> None:
         self.bodies = bodies
         """Whole bodies that were clean before; None: each is scanned."""
-        self.children = asyncio.Lock()
-        """Child processes that unpack take turns: one body at a time has some."""
         self.engines = engines
         self.limits = limits
         self.purse = purse
         self.spool = spool
+        self.turns = Turns()
         self.unwrap = unwrap if unwrap != UnwrapSettings() else None
         """None: the standard settings, and nothing is made for a body to hold what differs."""
 
@@ -211,57 +209,6 @@ def _unasked(path: str) -> Unscanned:
     return Unscanned(Reason.ENGINE_FAILED, path, detail="No engine has said anything.")
 
 
-class _Turns:
-    """Makes a long unpacking let others run, and wait for its child processes without holding anybody up."""
-
-    __slots__ = ("_deadline", "_lock", "_mine", "_until")
-
-    def __init__(self, scanner: Scanner) -> None:
-        now = time.monotonic()
-        self._lock = scanner.children
-        self._mine = False
-        self._deadline = now + scanner.limits.seconds
-        self._until = now + TURN
-
-    async def pause(self, waiting: Waiting | None) -> bool:
-        """Between two steps: whether others had their turn. Raises `TimeoutError` when waiting took too long."""
-        now = time.monotonic()
-        if waiting is not None and waiting.descriptor is None:
-            if not self._mine:
-                await asyncio.wait_for(self._lock.acquire(), self._deadline - now)
-                self._mine = True
-        elif waiting is not None and waiting.descriptor is not None:
-            await _readable(waiting.descriptor, self._deadline - now)
-        elif now > self._until:
-            await asyncio.sleep(0)
-        else:
-            return False
-        self._until = time.monotonic() + TURN
-        return True
-
-    def end(self) -> None:
-        """No step comes any more."""
-        if self._mine:
-            self._lock.release()
-            self._mine = False
-
-
-async def _readable(descriptor: int, seconds: float) -> None:
-    """Wait for input, or its end. Raises `TimeoutError`."""
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(descriptor, _set, ready)
-    try:
-        await asyncio.wait_for(ready, seconds)
-    finally:
-        loop.remove_reader(descriptor)
-
-
-def _set(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
-
-
 class Scan:
     """One body on its way through the stages.
 
@@ -314,7 +261,7 @@ class Scan:
                 return
         self._handle(walker.feed(data))
         if walker.busy and walker.waiting is None:
-            until = time.monotonic() + TURN
+            until = time.monotonic() + STEP
             for events in walker.steps():
                 self._handle(events)
                 if walker.waiting is not None or time.monotonic() > until:
@@ -446,12 +393,12 @@ class Scan:
         virgin = None
         walker = self._walker or self._begin()
         if self._line is None or not self._line.hit:
-            turns = _Turns(self._scanner)
+            unpacking = Unpacking(self._scanner.turns, self._scanner.limits.seconds)
             complete = False
             try:
                 for events in walker.finish():
                     virgin = self._handle(events) or virgin
-                    if walker.busy and await turns.pause(walker.waiting) and self._line is not None:
+                    if walker.busy and await unpacking.pause(walker.waiting) and self._line is not None:
                         self._line.collect()
                         if self._line.hit:
                             break
@@ -463,7 +410,7 @@ class Scan:
                 if not complete:
                     self.parts_complete = False
                     walker.close()  # its child process ends before the next one begins
-                turns.end()
+                unpacking.end()
         return virgin or self._virgin()
 
     def _handle(self, events: Iterable[WalkEvent]) -> Part | None:

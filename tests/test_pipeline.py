@@ -469,6 +469,35 @@ def test_a_scan_that_is_cancelled_gives_up_its_child_and_its_turn(monkeypatch: p
     assert log == ["first begins", "first is given up", "second begins", "second ends"]
 
 
+def ar(member: bytes) -> bytes:
+    """An ar archive, which libarchive reads in a child process."""
+    return b"!<arch>\na/              0           0     0     644     %-10d`\n" % len(member) + member + b"\n" * (len(member) % 2)
+
+
+def test_many_archives_at_once_are_all_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However soon each leaves the short turn (`icapscan.turns`)."""
+    for short in (0.0, 0.1):
+        monkeypatch.setattr("icapscan.turns.SHORT", short)
+        engine = Looks()
+
+        async def run(engine: Looks) -> list[Verdict]:
+            scanner = Scanner(Fanout([engine]), Limits(), Purse(1 << 24, 1 << 24))
+            scans = [scanner.begin(Subject()) for _ in range(9)]
+            for number, one in enumerate(scans):
+                one.feed(ar(b"%d" % number + bytes(200_000) + BAD * (number % 2)))
+            try:
+                return list(await asyncio.gather(*(one.finish() for one in scans)))
+            finally:
+                for one in scans:
+                    one.close()
+                assert scanner.turns.longs == 0
+
+        levels = [verdict.level for verdict in asyncio.run(run(engine))]
+        assert levels == [Level.INFECTED if number % 2 else Level.CLEAN for number in range(9)]
+        members = {data[:1] for path, data, _, _ in engine.seen if path}
+        assert members == {b"%d" % number for number in range(9)}
+
+
 def test_the_audience_goes_with_the_part(monkeypatch: pytest.MonkeyPatch) -> None:
     toy = Toy(audience=Audience.NOT_CLAMD)
     monkeypatch.setattr(

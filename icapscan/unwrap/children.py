@@ -17,8 +17,9 @@ from icapscan.unwrap.events import Waiting
 from icapscan.unwrap.gate import Stop
 
 READ = 64 * KIB
-CHILDREN_MAX = 8
-"""Children of one process at the same time. Only one works while the others wait for it: archives within archives."""
+CHILDREN_MAX = 16
+"""Children of one process at the same time: of the few bodies that take turns (`icapscan.turns`) one each, or one for
+each archive within an archive, of which only the innermost works."""
 _ERROR_MAX = 4 * KIB
 _ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PATH": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1", "MALLOC_ARENA_MAX": "2"}
 
