@@ -471,7 +471,11 @@ def test_a_scan_that_is_cancelled_gives_up_its_child_and_its_turn(monkeypatch: p
 
 def ar(member: bytes) -> bytes:
     """An ar archive, which libarchive reads in a child process."""
-    return b"!<arch>\na/              0           0     0     644     %-10d`\n" % len(member) + member + b"\n" * (len(member) % 2)
+    return (
+        b"!<arch>\na/              0           0     0     644     %-10d`\n" % len(member)
+        + member
+        + b"\n" * (len(member) % 2)
+    )
 
 
 def test_many_archives_at_once_are_all_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
