@@ -323,7 +323,7 @@ class ScanExchange(CopyingExchange):
         said = Reference(now.reference, kept)
         try:
             adapted = await now.generation.sanitizer.adapt(
-                scan, self._subject, verdict, decision, said, judge, mail, self._threads.run
+                scan, self._subject, verdict, decision, said, judge, mail, self._threads.run_long
             )
         except Uncleanable as error:
             now.detail = _joined(now.detail, f"It was to be sanitized. {error}")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
+_LONG = ThreadPoolExecutor(4, "long")
+"""For work that may take many seconds: it must not fill the threads in which others wait for a disk or a hash."""
 
 
 class Run(Protocol):
@@ -25,7 +28,14 @@ class Threads:
 
     async def run(self, work: Callable[..., T], /, *arguments: object) -> T:
         """``work(*arguments)`` in a thread. A cancellation ends the waiting, not the thread (`when_done`)."""
-        running = asyncio.get_running_loop().run_in_executor(None, work, *arguments)
+        return await self._run(None, work, *arguments)
+
+    async def run_long(self, work: Callable[..., T], /, *arguments: object) -> T:
+        """The same for work that may take many seconds: it waits for its kind only, and nobody else waits for it."""
+        return await self._run(_LONG, work, *arguments)
+
+    async def _run(self, executor: Executor | None, work: Callable[..., T], *arguments: object) -> T:
+        running = asyncio.get_running_loop().run_in_executor(executor, work, *arguments)
         self._running = running  # type: ignore[assignment]
         return await asyncio.shield(running)
 

@@ -73,3 +73,20 @@ def test_an_error_that_nobody_waits_for_is_not_told_by_the_loop() -> None:
         assert not said
 
     asyncio.run(main())
+
+
+def test_long_work_holds_up_nobody_else() -> None:
+    async def main() -> None:
+        may_end = threading.Event()
+        long = [asyncio.create_task(Threads().run_long(may_end.wait, 30)) for _ in range(64)]
+        try:
+            await asyncio.sleep(0.05)
+            async with asyncio.timeout(30):
+                assert await Threads().run(lambda: 42) == 42
+                assert await asyncio.to_thread(lambda: 43) == 43
+            assert not any(one.done() for one in long)
+        finally:
+            may_end.set()
+        assert all(await asyncio.gather(*long))
+
+    asyncio.run(main())
