@@ -9,7 +9,9 @@ import pybase64
 from msgspec import Struct
 
 from icapscan.unwrap.mime_entity import Encoding
-from icapscan.unwrap.transfer import Base64Reading, Identity, QuotedPrintable, Transfer, base64
+from icapscan.unwrap.transfer import Identity, Transfer
+from icapscan.unwrap.transfer_base64 import Base64Reading, base64
+from icapscan.unwrap.transfer_quoted import QuotedPrintable
 
 LINE = 76
 """Characters of an encoded line (RFC 2045 6.7 and 6.8)."""

@@ -16,7 +16,8 @@ from icapscan.unwrap.events import PartBegin, PartData, PartEnd, PartEvent, Part
 from icapscan.unwrap.gate import Gate
 from icapscan.unwrap.names import readings
 from icapscan.unwrap.openpgp import ARMORED
-from icapscan.unwrap.transfer import Base64, Doubt
+from icapscan.unwrap.transfer import Doubt
+from icapscan.unwrap.transfer_base64 import Base64
 
 _STEP = 64 * KIB
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=\r\n]")

@@ -24,7 +24,9 @@ from icapscan.unwrap.mime_fields import FieldDoubt, HeaderEnd
 from icapscan.unwrap.mime_reading import Reading
 from icapscan.unwrap.mime_variation import RAW, STRICT, AnyDoubt, Start, Variation
 from icapscan.unwrap.multipart import Match, SplitDoubt
-from icapscan.unwrap.transfer import Base64Reading, Doubt, QuotedReading
+from icapscan.unwrap.transfer import Doubt
+from icapscan.unwrap.transfer_base64 import Base64Reading
+from icapscan.unwrap.transfer_quoted import QuotedReading
 
 READINGS_MAX = 200
 """Readings of one container. Real mail has a handful of doubts at most; past this the verdict is over-limit."""

@@ -11,7 +11,9 @@ from icapscan.unwrap.events import AnomalyFound, Audience, PartBegin, PartData, 
 from icapscan.unwrap.mime_entity import Encoding, Entity, EntityDoubt
 from icapscan.unwrap.mime_fields import HeaderEnd
 from icapscan.unwrap.mime_variation import STRICT, Variation, encoding_of
-from icapscan.unwrap.transfer import Doubt, Identity, QuotedPrintable, Transfer, base64
+from icapscan.unwrap.transfer import Doubt, Identity, Transfer
+from icapscan.unwrap.transfer_base64 import base64
+from icapscan.unwrap.transfer_quoted import QuotedPrintable
 from icapscan.unwrap.uu import Uuencode
 
 if TYPE_CHECKING:

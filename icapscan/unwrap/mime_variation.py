@@ -7,7 +7,9 @@ from msgspec import Struct
 from icapscan.unwrap.mime_entity import Encoding, Entity, EntityDoubt
 from icapscan.unwrap.mime_fields import FieldDoubt, HeaderEnd
 from icapscan.unwrap.multipart import Match, SplitDoubt
-from icapscan.unwrap.transfer import Base64Reading, Doubt, QuotedReading
+from icapscan.unwrap.transfer import Doubt
+from icapscan.unwrap.transfer_base64 import Base64Reading
+from icapscan.unwrap.transfer_quoted import QuotedReading
 
 AnyDoubt = FieldDoubt | EntityDoubt | SplitDoubt | Doubt
 

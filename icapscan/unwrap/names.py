@@ -7,7 +7,7 @@ import re
 from urllib.parse import unquote_to_bytes
 
 from icapscan.unwrap.mime_params import candidates
-from icapscan.unwrap.transfer import Base64
+from icapscan.unwrap.transfer_base64 import Base64
 
 NAMES_MAX = 16
 """Names that are kept of one part."""

@@ -10,7 +10,7 @@ from icapscan.unwrap.contract import Bid, Context, Evidence
 from icapscan.unwrap.events import AnomalyFound, PartBegin, PartData, PartEnd, PartEvent, PartFailed
 from icapscan.unwrap.gate import Stop
 from icapscan.unwrap.mime import MIME, is_text
-from icapscan.unwrap.transfer import QuotedPrintable
+from icapscan.unwrap.transfer_quoted import QuotedPrintable
 
 KEY = "quoted-printable"
 _SOFT = re.compile(rb"[^\s=]=\r?\n")

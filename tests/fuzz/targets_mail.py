@@ -14,7 +14,9 @@ from icapscan.unwrap.contract import Declared
 from icapscan.unwrap.multipart import Mark, Match, Sniffer, Splitter
 from icapscan.unwrap.tnef_props import properties
 from icapscan.unwrap.tnef_rtf import decompressed
-from icapscan.unwrap.transfer import Base64Reading, QuotedPrintable, QuotedReading, Transfer, base64
+from icapscan.unwrap.transfer import Transfer
+from icapscan.unwrap.transfer_base64 import Base64Reading, base64
+from icapscan.unwrap.transfer_quoted import QuotedPrintable, QuotedReading
 from tests.fuzz import oracle
 from tests.fuzz.mutators import lines, near_words
 from tests.fuzz.target import KIB, Target, entries, every

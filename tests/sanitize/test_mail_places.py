@@ -13,7 +13,9 @@ from icapscan.sanitize.mail_places import Container, Opaque, Place, locate
 from icapscan.store import PartStore, Purse
 from icapscan.unwrap.contract import Declared
 from icapscan.unwrap.mime_entity import Encoding
-from icapscan.unwrap.transfer import Base64Reading, Identity, QuotedPrintable, Transfer, base64
+from icapscan.unwrap.transfer import Identity, Transfer
+from icapscan.unwrap.transfer_base64 import Base64Reading, base64
+from icapscan.unwrap.transfer_quoted import QuotedPrintable
 from icapscan.unwrap.uu import Uuencode
 from tests.sanitize.mails import corpus_mails, mime_parts, walked
 from tests.unwrap.samples_mime import MAIL, TEXT, mail, multipart, part

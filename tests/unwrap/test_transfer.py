@@ -6,7 +6,9 @@ import random
 
 import pytest
 
-from icapscan.unwrap.transfer import Base64Reading, QuotedPrintable, QuotedReading, Transfer, base64
+from icapscan.unwrap.transfer import Transfer
+from icapscan.unwrap.transfer_base64 import Base64Reading, base64
+from icapscan.unwrap.transfer_quoted import QuotedPrintable, QuotedReading
 
 
 def told(stream: Transfer, data: bytes, size: int) -> tuple[bytes, set[object]]:
