@@ -38,6 +38,17 @@ def test_all_targets_for_a_while(atheris: None, tmp_path: Path) -> None:
         assert told["executions"] >= RUNS // 20 and told["coverage"] > 0, told
 
 
+@pytest.mark.timeout(600)
+def test_a_target_runs_as_long_as_it_lacks(atheris: None, tmp_path: Path) -> None:
+    had = {name: {"target": name, "executions": 1, "seconds": seconds, "cpu_seconds": 0.0, "crashes": {}}
+           for name, seconds in (("closed", 1.0), ("lnk", 4.0))}  # fmt: skip
+    (tmp_path / "figures.json").write_text(json.dumps(had))
+    told = run.run([TARGETS["closed"], TARGETS["lnk"]], tmp_path, until=3)
+    assert [one["target"] for one in told] == ["closed"]
+    sums = figures.seconds(tmp_path / "figures.json")
+    assert sums["closed"] >= 3 and sums["lnk"] == 4.0
+
+
 def test_every_format_and_every_target() -> None:
     """No format without a target; each target has its invariant in its first line, and seeds that open something."""
     driven = {name for target in TARGETS.values() for name in target.formats}
