@@ -165,7 +165,7 @@ def test_eicar_is_refused_in_the_session(plain: Site, message: bytes) -> None:
     assert "eicar" in reply.lower()
     reference = reply.rpartition("reference ")[2].partition(")")[0]
     plain.icapscan.wait_for_log(f"reference={reference}")
-    assert plain.postfix.queued() == 0
+    plain.postfix.wait_until(lambda: plain.postfix.queued() == 0, "an empty queue")
     assert len(plain.postfix.maildir()) == before
 
 
@@ -220,7 +220,7 @@ def test_quarantine_holds_the_message(tmp_path: Path) -> None:
         one.postfix.wait_until(lambda: any((one.postfix.home / "queue" / "hold").iterdir()), "a held message")
         assert one.send(mail("text/plain", b"fine", "a.txt")) == "250"
         one.postfix.wait_until(lambda: len(one.postfix.maildir()) == 1, "the other message")
-        assert one.postfix.queued() == 1
+        one.postfix.wait_until(lambda: one.postfix.queued() == 1, "nothing else in the queue")
 
 
 @pytest.mark.parametrize("version", [2, 3, 4])

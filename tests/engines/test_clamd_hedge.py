@@ -128,9 +128,15 @@ def test_nobody_else_is_asked_while_others_wait_for_a_place(tmp_path: Path) -> N
         paths = tmp_path / "a", tmp_path / "b"
         async with fake_clamd(silent, paths[0]) as (one, a), fake_clamd(silent, paths[1]) as (other, b):
             engine = engine_for(a, b, connections=1, hedge=HEDGE)
-            found = await asyncio.gather(*(scan(engine, seconds=6 * HEDGE) for _ in range(4)))
-            assert [reasons(report) for report in found] == [["timeout"]] * 4
-            assert one.connections + other.connections == 2
+            scans = [asyncio.ensure_future(scan(engine, seconds=60)) for _ in range(4)]
+            async with asyncio.timeout(30):
+                while one.connections + other.connections < 2:
+                    await asyncio.sleep(0.001)
+            await asyncio.sleep(4 * HEDGE)
+            assert (one.connections, other.connections) == (1, 1)
+            for waiting in scans:
+                waiting.cancel()
+            await asyncio.wait(scans)
             assert all(backend.busy == 0 for backend in engine._backends.all)
             await engine.close()
 
