@@ -64,8 +64,7 @@ class Unpacking:
         elif self._held is None:
             await self._take(self._turns.short)
             self._begun = time.monotonic()
-        if self._leaves_short():
-            self._leave_short()
+        self._leave_short()
         if self._is_long and self._held is None:
             await self._take(self._turns.long)
         self._until = time.monotonic() + STEP
@@ -91,15 +90,14 @@ class Unpacking:
     def _left(self) -> float:
         return self._deadline - time.monotonic()
 
-    def _leaves_short(self) -> bool:
+    def _leave_short(self) -> None:
+        """Leave the short turn where its time is over and not too many have left it."""
         turns = self._turns
         over = self._held is turns.short and time.monotonic() - self._begun >= SHORT
-        return over and turns.longs < LONG_MOST
-
-    def _leave_short(self) -> None:
-        self._give_back()
-        self._is_long = True
-        self._turns.longs += 1
+        if over and turns.longs < LONG_MOST:
+            self._give_back()
+            self._is_long = True
+            turns.longs += 1
 
     async def _readable(self, descriptor: int) -> None:
         """Wait for input, or its end; a child that is busy for long with its first bytes leaves the short turn too."""
@@ -114,8 +112,7 @@ class Unpacking:
                 if self._held is self._turns.short:
                     left = min(left, max(self._begun + SHORT - time.monotonic(), _LOOK))
                 await asyncio.wait([ready], timeout=left)
-                if not ready.done() and self._leaves_short():
-                    self._leave_short()
+                self._leave_short()
         finally:
             loop.remove_reader(descriptor)
 

@@ -16,7 +16,8 @@ import pytest
 
 import icapscan
 
-_PARSER: Any = re._parser  # type: ignore[attr-defined]
+_PARSER: Any = importlib.import_module("re._parser")
+"""What `re.compile` itself parses with; the library has no public one."""
 _SINGLE = {"LITERAL", "NOT_LITERAL", "IN", "ANY"}
 
 

@@ -210,8 +210,8 @@ class IcapProtocol(asyncio.Protocol):
         self._outbox.unblock()
         if self._phase is _SERVING:
             self._resume_reading()
-        if self._phase is _SERVING and self._task is None:
-            self._pump([])
+            if self._task is None:
+                self._pump([])
 
     def drain(self) -> None:
         """The worker stops: close now if nothing is in progress, else after the answer."""
@@ -302,8 +302,7 @@ class IcapProtocol(asyncio.Protocol):
                 now.client = self._client
                 self._count_request()
                 exchange = self._exchange = open_exchange(now)
-                if exchange.delivery is not None:
-                    self._pacer = Pacer(exchange.delivery, now, self._codec, self._outbox, self._ends_here)
+                self._pace(exchange, now)
                 now.received = now.began
                 self._conclude(exchange.whole(whole.body, head.preview is not None))
         except Exception as error:
@@ -349,10 +348,13 @@ class IcapProtocol(asyncio.Protocol):
             self._exchange = open_exchange(now)
         if now.head.encapsulated.has_body:
             now.body_began = self._last_byte
-            if self._exchange.delivery is not None:
-                self._pacer = Pacer(self._exchange.delivery, now, self._codec, self._outbox, self._ends_here)
+            self._pace(self._exchange, now)
         else:
             self._end_request(b"", now.head.preview is not None)
+
+    def _pace(self, exchange: Exchange, now: Transaction) -> None:
+        if exchange.delivery is not None:
+            self._pacer = Pacer(exchange.delivery, now, self._codec, self._outbox, self._ends_here)
 
     def _end_preview(self) -> None:
         assert self._exchange is not None

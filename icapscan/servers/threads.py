@@ -13,7 +13,7 @@ _LONG = ThreadPoolExecutor(4, "long")
 
 
 class Run(Protocol):
-    """`Threads.run`."""
+    """`Threads.run` or `Threads.run_long`."""
 
     def __call__(self, work: Callable[..., T], /, *arguments: object) -> Awaitable[T]: ...
 

@@ -263,7 +263,7 @@ class Base64Lines:
             case Base64Reading.SKIP_FIRST:
                 return self._inner.feed(line) if begun else b""
             case Base64Reading.LINE_COMMENTS:
-                return self._inner.feed(_CLEAN.match(line)[0])  # type: ignore[index]
+                return self._inner.feed(_NOT_CLEAN.split(line, maxsplit=1)[0])
             case Base64Reading.LINE_QUADS:
                 kept = line.translate(None, _JUNK)
                 return self._inner.feed(kept[: len(kept) & ~3])
@@ -279,7 +279,7 @@ class Base64Lines:
 
 
 _LINE = re.compile(rb"[A-Za-z0-9+/]+={0,3}")
-_CLEAN = re.compile(rb"[A-Za-z0-9+/=]*")
+_NOT_CLEAN = re.compile(rb"[^A-Za-z0-9+/=]")
 _BY_LINE = frozenset(
     {
         Base64Reading.CLEAN_LINES,

@@ -37,11 +37,8 @@ _OPEN_ANY = re.compile(rb"=(?:[0-9A-Fa-f]|[ \t]{0,1000}\r{0,9}\n?\r?)?\Z")
 _SOFT_END = re.compile(rb"=[ \t]{0,1000}\r?\Z")
 _LFCR = re.compile(rb"=[ \t]{0,1000}\n\r(?!\n)")
 _ANY_SOFT = re.compile(rb"=[ \t]{0,1000}(?:\n\r(?!\n)|\r{0,9}\n|\r)")
-
-
 _BLANK_ENDS = (b" \n", b" \r\n", b"\t\n", b"\t\r\n")
 _DROPS = frozenset({QuotedReading.DROP, QuotedReading.ANY_LINE_END})
-
 _OPEN = {QuotedReading.DROP_ALL: _OPEN_WHOLE, QuotedReading.ANY_LINE_END: _OPEN_ANY}
 
 
@@ -104,12 +101,11 @@ class QuotedPrintable:
         out = []
         for line in lines:
             text, blanks, cr = _blanks_of(line)
-            out.append(text + (blanks if len(blanks) > _BLANKS_MAX else b"") + cr)
-        text, blanks, cr = _blanks_of(last)
-        held = min(len(blanks), _BLANKS_MAX + 1)
-        text += blanks[: len(blanks) - held]
-        self._blanks = blanks[len(blanks) - held :] + cr if blanks else b""
-        out.append(text if blanks else text + cr)
+            out.append(line if len(blanks) > _BLANKS_MAX else text + cr)
+        text, blanks, _ = _blanks_of(last)
+        cut = len(text) + max(0, len(blanks) - _BLANKS_MAX - 1) if blanks else len(last)
+        self._blanks = last[cut:]
+        out.append(last[:cut])
         return b"\n".join(out)
 
     def _decode(self, data: bytes) -> bytes:

@@ -44,15 +44,19 @@ def added(before: Figures | None, now: Figures) -> Figures:
     return total
 
 
+def _saved(path: Path) -> dict[str, Figures]:
+    saved: dict[str, Figures] = json.loads(path.read_text()) if path.exists() else {}
+    return saved
+
+
 def seconds(path: Path) -> dict[str, float]:
     """How long each target of this file ran in all its runs."""
-    before: dict[str, Figures] = json.loads(path.read_text()) if path.exists() else {}
-    return {name: one["seconds"] for name, one in before.items()}
+    return {name: one["seconds"] for name, one in _saved(path).items()}
 
 
 def save(path: Path, told: list[Figures]) -> None:
     """Add the figures of a run to those in the file."""
-    before: dict[str, Figures] = json.loads(path.read_text()) if path.exists() else {}
+    before = _saved(path)
     for one in told:
         before[one["target"]] = added(before.get(one["target"]), one)
     path.write_text(json.dumps(before, indent=1))
